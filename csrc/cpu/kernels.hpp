@@ -1,0 +1,172 @@
+// What every ISA level offers: one table of functions, all compiled from kernels.inl.
+//
+// Rows are planar: channel c of a row starts `pitch` floats after channel c - 1. Column 0 of a row is the first
+// column of its value's window; kRowPad floats before it and after its last column may be read, and are zero
+// where the window ends at the image's border. Kernels may overwrite up to a vector beyond the last column;
+// conv and pointwise make that zero again.
+//
+// All levels compute each output pixel with the same operations in the same order, fused multiply-adds
+// included, so they agree to the bit.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/aligned.hpp"
+#include "core/image.hpp"
+#include "graph/graph.hpp"
+
+namespace fastsr {
+
+constexpr int kRowPad = 16;
+constexpr int kMaxKernelRows = 31;
+constexpr int kMaxSteps = 64;
+
+// One step, bound to the rows of a call.
+struct BoundStep {
+  StepOp op = StepOp::relu;
+  float a = 0;
+  float b = 0;
+  const float* tensor0 = nullptr;
+  const float* tensor1 = nullptr;
+  const float* other = nullptr;  // column 0, channel 0 of the other operand's row
+  std::ptrdiff_t other_pitch = 0;
+};
+
+// A block of output channels that a kernel computes at once. Weights: [kh][c_per_group][kw][count].
+struct ConvBlock {
+  int k0 = 0;       // first output channel
+  int count = 0;    // output channels
+  int c0 = 0;       // first input channel of its group
+  std::size_t weights = 0;
+};
+
+struct PackedConv {
+  int kernel_h = 1;
+  int kernel_w = 1;
+  int c_per_group = 0;
+  int channels = 0;  // K
+  std::vector<ConvBlock> blocks;
+  AlignedFloats weights;
+  AlignedFloats bias;  // K, zeros where the node has none
+};
+
+// y[k][x] = steps(bias[k] + sum over (ky, c, kx) of w[k][c][ky][kx] * rows[ky][c][x + kx - kw / 2]), in that order,
+// for x0 <= x < x1; rows[ky] == nullptr lies outside the image.
+struct ConvRow {
+  const PackedConv* conv = nullptr;
+  const float* rows[kMaxKernelRows] = {};
+  std::ptrdiff_t x_pitch = 0;
+  float* y = nullptr;
+  std::ptrdiff_t y_pitch = 0;
+  std::int64_t x0 = 0;
+  std::int64_t x1 = 0;
+  std::int64_t width = 0;  // of the whole row: the segment that ends here clears the pad
+  const BoundStep* steps = nullptr;
+  int step_count = 0;
+};
+
+// y[c][x] = steps(x[c][x]).
+struct PointwiseRow {
+  const float* x = nullptr;
+  std::ptrdiff_t x_pitch = 0;
+  float* y = nullptr;
+  std::ptrdiff_t y_pitch = 0;
+  int channels = 0;
+  std::int64_t width = 0;
+  const BoundStep* steps = nullptr;
+  int step_count = 0;
+};
+
+// factor output rows from one input row: y[dy][c][f x + dx] = x[(c f + dy) f + dx][x].
+struct ShuffleRow {
+  const float* x = nullptr;
+  std::ptrdiff_t x_pitch = 0;
+  float* y[16] = {};
+  std::ptrdiff_t y_pitch = 0;
+  int channels = 0;  // of y
+  int factor = 1;
+  std::int64_t width = 0;    // of x
+  std::int64_t y_width = 0;  // of y
+};
+
+constexpr int kMaxTaps = 4;
+
+// One output row of an enlargement: a weighted sum of `taps` rows, then for each phase of `taps` columns.
+//   row_weights[taps]; column_weights[factor][taps], first column of phase p: x + column_start[p]
+//   scratch: width + 2 kRowPad floats; left, right: the window ends at the image's border, whose pixel repeats
+struct ResizeRow {
+  const float* rows[kMaxTaps] = {};
+  float row_weights[kMaxTaps] = {};
+  int taps = 1;
+  int factor = 1;
+  const float* column_weights = nullptr;
+  const int* column_start = nullptr;
+  std::ptrdiff_t x_pitch = 0;
+  std::int64_t x_width = 0;
+  std::int64_t x_begin = 0;  // output column 0 belongs to this input column of the window
+  bool left = false;
+  bool right = false;
+  float* scratch = nullptr;
+  float* y = nullptr;
+  std::ptrdiff_t y_pitch = 0;
+  std::int64_t width = 0;  // of y
+  int channels = 0;
+};
+
+// Pixels to planar floats: y[c][x] = pixel * gain + offset.
+struct LoadRow {
+  const unsigned char* pixels = nullptr;
+  PixelType type = PixelType::u8;
+  std::ptrdiff_t pixel_stride = 0;
+  std::ptrdiff_t channel_stride = 0;
+  float gain = 1;
+  float offset = 0;
+  float* y = nullptr;
+  std::ptrdiff_t y_pitch = 0;
+  int channels = 0;
+  std::int64_t width = 0;
+};
+
+// Planar floats to one row of pixels: value * gain + offset, rounded half to even and clamped to low..high where
+// the pixels are integers. factor > 1: channel (c f + dy) f + dx holds pixel f x + dx of channel c.
+struct StoreRow {
+  const float* x = nullptr;
+  std::ptrdiff_t x_pitch = 0;
+  int factor = 1;
+  int dy = 0;
+  std::int64_t width = 0;  // of x
+  float gain = 1;
+  float offset = 0;
+  float low = 0;
+  float high = 0;
+  unsigned char* pixels = nullptr;
+  PixelType type = PixelType::u8;
+  std::ptrdiff_t pixel_stride = 0;
+  std::ptrdiff_t channel_stride = 0;
+  int channels = 0;
+};
+
+struct Kernels {
+  const char* name;
+  int max_block;  // output channels of the largest ConvBlock
+  void (*conv)(const ConvRow&);
+  void (*pointwise)(const PointwiseRow&);
+  void (*shuffle)(const ShuffleRow&);
+  void (*resize)(const ResizeRow&);
+  bool (*load)(const LoadRow&);  // false: a pixel is NaN or infinite
+  void (*store)(const StoreRow&);
+  // Rows convolved so far at this level: proof that it ran.
+  std::atomic<std::uint64_t>* conv_rows;
+};
+
+extern const Kernels kScalar;
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+
+// Reorder a (K, C / groups, kh, kw) weight for a level. Returns false when there is no memory.
+bool pack_conv(const Node& node, const float* weight, const float* bias, const Kernels& kernels, PackedConv& out);
+
+}  // namespace fastsr

@@ -1,0 +1,13 @@
+#include "cpu/simd_avx2.hpp"
+
+#include "cpu/kernels.hpp"
+
+namespace {
+constexpr int kRegisters = 16;  // accumulators, inputs and one weight
+constexpr int kMaxBlock = 4;    // output channels at once
+constexpr int kMaxVectors = 6;
+}  // namespace
+
+#define FASTSR_LEVEL kAvx2
+#define FASTSR_LEVEL_NAME "avx2"
+#include "cpu/kernels.inl"

@@ -1,0 +1,13 @@
+#include "cpu/simd_avx512.hpp"
+
+#include "cpu/kernels.hpp"
+
+namespace {
+constexpr int kRegisters = 32;  // accumulators, inputs and one weight
+constexpr int kMaxBlock = 9;    // output channels at once
+constexpr int kMaxVectors = 8;
+}  // namespace
+
+#define FASTSR_LEVEL kAvx512
+#define FASTSR_LEVEL_NAME "avx512"
+#include "cpu/kernels.inl"

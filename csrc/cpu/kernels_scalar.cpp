@@ -1,0 +1,13 @@
+#include "cpu/simd_scalar.hpp"
+
+#include "cpu/kernels.hpp"
+
+namespace {
+constexpr int kRegisters = 16;  // accumulators, inputs and one weight
+constexpr int kMaxBlock = 4;    // output channels at once
+constexpr int kMaxVectors = 8;
+}  // namespace
+
+#define FASTSR_LEVEL kScalar
+#define FASTSR_LEVEL_NAME "scalar"
+#include "cpu/kernels.inl"

@@ -1,0 +1,86 @@
+// A network as the compiler left it: typed nodes in the order in which they can run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/aligned.hpp"
+#include "core/status.hpp"
+
+namespace fastsr {
+
+enum class StepOp { relu, leaky_relu, prelu, sigmoid, tanh, clip, affine, add, mul };
+
+// Changes each pixel of a value on its own.
+//   leaky_relu: a = slope; clip: a = low, b = high; prelu: tensor0 = slope (C)
+//   affine: y = x * tensor0[c] + tensor1[c]; add, mul: with the node's inputs[input]
+struct Step {
+  StepOp op = StepOp::relu;
+  float a = 0;
+  float b = 0;
+  int tensor0 = -1;
+  int tensor1 = -1;
+  int input = 0;
+};
+
+enum class NodeOp { conv, pointwise, concat, slice, pixel_shuffle, resize };
+enum class ResizeMode { nearest, bilinear, bicubic };
+
+// Values are numbered: 0 is the image, i + 1 the output of node i.
+struct Node {
+  NodeOp op = NodeOp::conv;
+  std::string name;
+  std::vector<int> inputs;
+  std::vector<Step> steps;  // conv, pointwise
+  int weight = -1;          // conv: tensor (K, C / groups, kh, kw)
+  int bias = -1;            // conv: tensor (K), or -1
+  int groups = 1;
+  int kernel_h = 1;
+  int kernel_w = 1;
+  int begin = 0;  // slice
+  int end = 0;
+  int factor = 1;  // pixel_shuffle, resize
+  ResizeMode mode = ResizeMode::nearest;
+  float cubic_a = -0.5f;
+
+  int input_channels = 0;  // of inputs[0]
+  int channels = 0;        // of the output
+  int scale = 1;           // of the output, in pixels per pixel of the image
+
+  // Input pixels that the node reads beyond its own position, per side.
+  int halo_rows() const;
+  int halo_columns() const;
+  // Output pixels per input pixel.
+  int own_scale() const { return op == NodeOp::pixel_shuffle || op == NodeOp::resize ? factor : 1; }
+};
+
+struct Tensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::size_t offset = 0;  // in floats, into ModelFile::data
+};
+
+struct Graph {
+  int scale = 1;
+  int channels = 0;
+  int out_channels = 0;
+  int output = 0;  // value
+  std::vector<Node> nodes;
+
+  int value_channels(int value) const { return value == 0 ? channels : nodes[static_cast<std::size_t>(value - 1)].channels; }
+  int value_scale(int value) const { return value == 0 ? 1 : nodes[static_cast<std::size_t>(value - 1)].scale; }
+};
+
+struct ModelFile {
+  std::string name;
+  std::string card;  // JSON
+  std::string sha256;
+  std::vector<Graph> graphs;
+  std::vector<Tensor> tensors;
+  AlignedFloats data;
+
+  const float* tensor(int index) const { return data.data() + tensors[static_cast<std::size_t>(index)].offset; }
+};
+
+}  // namespace fastsr

@@ -1,0 +1,123 @@
+#include "runtime/network.hpp"
+
+#include <string>
+
+#include "core/thread_pool.hpp"
+#include "runtime/session.hpp"
+
+namespace fastsr {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
+
+std::string text(std::int64_t value) { return std::to_string(value); }
+
+ImageView part_of(const ImageView& view, std::int64_t y, std::int64_t x, Range rows, Range columns) {
+  ImageView part = view;
+  part.data = view.at(rows.begin - y, columns.begin - x);
+  part.height = rows.size();
+  part.width = columns.size();
+  return part;
+}
+
+}  // namespace
+
+Status ViewSource::rows(Range rows, Range columns, ImageView& view) {
+  if (rows.begin < origin_y_ || rows.end > origin_y_ + view_.height || columns.begin < origin_x_ ||
+      columns.end > origin_x_ + view_.width) {
+    return {Code::shape, "the pixels that were passed do not cover rows " + text(rows.begin) + " to " +
+                             text(rows.end - 1) + ", columns " + text(columns.begin) + " to " + text(columns.end - 1) +
+                             " of the image, which this box needs"};
+  }
+  view = part_of(view_, origin_y_, origin_x_, rows, columns);
+  return {};
+}
+
+Status ViewSink::prepare(Range rows, Range columns, ImageView& view) {
+  if (rows.begin < origin_y_ || rows.end > origin_y_ + view_.height || columns.begin < origin_x_ ||
+      columns.end > origin_x_ + view_.width) {
+    return {Code::shape, "the place for the result is smaller than the result"};
+  }
+  view = part_of(view_, origin_y_, origin_x_, rows, columns);
+  return {};
+}
+
+Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Graph& graph, const Kernels& kernels) {
+  std::unique_ptr<Network> network(new Network);
+  network->file_ = &file;
+  network->graph_ = &graph;
+  network->kernels_ = &kernels;
+  network->pipeline_ = make_pipeline(graph);
+  network->convs_.resize(graph.nodes.size());
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    if (node.op != NodeOp::conv) continue;
+    const float* bias = node.bias >= 0 ? file.tensor(node.bias) : nullptr;
+    if (!pack_conv(node, file.tensor(node.weight), bias, kernels, network->convs_[i])) {
+      return Status(Code::out_of_memory, "the system has no memory for the weights");
+    }
+  }
+  return Result<std::unique_ptr<Network>>(std::move(network));
+}
+
+Network::~Network() = default;
+
+Status Network::check(const Request& r) const {
+  if (r.height < 1 || r.width < 1 || r.height > kMaxExtent || r.width > kMaxExtent) {
+    return {Code::shape, "the image is " + text(r.height) + " x " + text(r.width) + "; 1 to " + text(kMaxExtent) +
+                             " rows and columns are possible"};
+  }
+  const Box& b = r.box;
+  if (b.rows.begin < 0 || b.rows.end > r.height || b.rows.size() < 1 || b.columns.begin < 0 ||
+      b.columns.end > r.width || b.columns.size() < 1) {
+    return {Code::option, "the box (left " + text(b.columns.begin) + ", top " + text(b.rows.begin) + ", right " +
+                              text(b.columns.end) + ", bottom " + text(b.rows.end) + ") is empty or not inside the " +
+                              text(r.width) + " x " + text(r.height) + " image"};
+  }
+  if (r.threads < 0 || r.threads > kMaxThreads) {
+    return {Code::option, "threads is " + text(r.threads) + "; 1 to " + text(kMaxThreads) + " are possible"};
+  }
+  return {};
+}
+
+PlanLimits Network::limits(const Request& r) const {
+  PlanLimits limits;
+  limits.max_memory = r.max_memory;
+  limits.threads = r.threads > 0 ? r.threads : default_threads();
+  limits.strip = r.strip;
+  limits.panels = r.panels;
+  limits.staging_per_row = r.staging_per_row;
+  return limits;
+}
+
+Result<Plan> Network::plan(const Request& request) const {
+  FASTSR_TRY(check(request));
+  return make_plan(pipeline_, request.height, request.width, request.box, limits(request));
+}
+
+Status Network::run(const Request& request) {
+  FASTSR_TRY(check(request));
+  const PlanLimits limits = this->limits(request);
+  std::unique_ptr<Session> session;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!idle_.empty() && !idle_.back()->fits(request, limits)) idle_.clear();
+    if (!idle_.empty()) {
+      session = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (!session) {
+    Result<std::unique_ptr<Session>> made = Session::make(*this, request, limits);
+    if (!made.ok()) return made.status();
+    session = std::move(made.value());
+  }
+  const Status status = session->run(request);
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!idle_.empty() && !idle_.back()->fits(request, limits)) idle_.clear();
+  idle_.push_back(std::move(session));
+  return status;
+}
+
+}  // namespace fastsr

@@ -1,0 +1,405 @@
+#include "runtime/session.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+namespace fastsr {
+namespace {
+
+// Columns that one piece of work covers: a multiple of every level's vector, and of its register block's width.
+constexpr std::int64_t kSegment = 192;
+
+std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
+
+long process_id() {
+#if defined(__unix__) || defined(__APPLE__)
+  return static_cast<long>(getpid());
+#else
+  return 0;
+#endif
+}
+
+struct Taps {
+  int count = 1;
+  int start = 0;  // first tap's distance from the input pixel
+  float weights[kMaxTaps] = {1};
+};
+
+// Keys' cubic kernel (1981), |t| < 2.
+double cubic(double t, double a) {
+  t = std::fabs(t);
+  if (t <= 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
+  return t < 2 ? a * (((t - 5) * t + 8) * t - 4) : 0;
+}
+
+// The taps of output pixels at phase `phase` of an enlargement with pixel centres at half-integers.
+Taps taps_of(const Node& node, int phase) {
+  Taps taps;
+  const double u = (phase + 0.5) / node.factor - 0.5;
+  const int base = static_cast<int>(std::floor(u));
+  const double t = u - base;
+  if (node.mode == ResizeMode::bilinear) {
+    taps.count = 2;
+    taps.start = base;
+    taps.weights[0] = static_cast<float>(1 - t);
+    taps.weights[1] = static_cast<float>(t);
+  } else if (node.mode == ResizeMode::bicubic) {
+    taps.count = 4;
+    taps.start = base - 1;
+    for (int i = 0; i < 4; ++i) taps.weights[i] = static_cast<float>(cubic(t + 1 - i, double{node.cubic_a}));
+  }
+  return taps;
+}
+
+}  // namespace
+
+Session::Session(const Network& network, Plan plan, const PlanLimits& limits)
+    : network_(&network),
+      pipeline_(&network.pipeline()),
+      plan_(std::move(plan)),
+      limits_(limits),
+      schedule_(network.pipeline(), plan_.rows, plan_.strip),
+      pool_(limits.threads),
+      process_(process_id()) {}
+
+Result<std::unique_ptr<Session>> Session::make(const Network& network, const Request& request,
+                                               const PlanLimits& limits) {
+  Result<Plan> plan = make_plan(network.pipeline(), request.height, request.width, request.box, limits);
+  if (!plan.ok()) return plan.status();
+  const std::uint64_t bytes = plan.value().memory;
+  std::unique_ptr<Session> session(new Session(network, std::move(plan.value()), limits));
+  if (!session->allocate()) {
+    return Status(Code::out_of_memory, "the system has no " + std::to_string(bytes) + " bytes of working memory");
+  }
+  return Result<std::unique_ptr<Session>>(std::move(session));
+}
+
+bool Session::allocate() {
+  std::size_t floats = 0;
+  for (std::size_t pool = 0; pool < plan_.slots.size(); ++pool) floats += plan_.slot_floats[pool] * at(plan_.slots[pool]);
+  if (!memory_.allocate(floats) || !scratch_.allocate(plan_.scratch_floats * at(pool_.threads()))) return false;
+  // The pad on the left of every row stays zero from here on: it is what convolutions see outside the image.
+  if (floats > 0) std::memset(memory_.data(), 0, floats * sizeof(float));
+  free_.resize(plan_.slots.size());
+  for (std::size_t pool = 0; pool < free_.size(); ++pool) free_[pool].reserve(at(plan_.slots[pool]));
+  for (int ring : plan_.ring) rings_.emplace_back(at(ring));
+  columns_.reserve(plan_.rows.size());
+  const Graph& graph = network_->graph();
+  column_weights_.resize(graph.nodes.size());
+  column_starts_.resize(graph.nodes.size());
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    if (node.op != NodeOp::resize) continue;
+    for (int phase = 0; phase < node.factor; ++phase) {
+      const Taps taps = taps_of(node, phase);
+      column_weights_[i].insert(column_weights_[i].end(), taps.weights, taps.weights + taps.count);
+      column_starts_[i].push_back(taps.start);
+    }
+  }
+  return true;
+}
+
+bool Session::fits(const Request& r, const PlanLimits& limits) const {
+  const Box &a = plan_.box, &b = r.box;
+  return process_ == process_id() && plan_.height == r.height && plan_.width == r.width &&
+         a.rows.begin == b.rows.begin && a.rows.end == b.rows.end && a.columns.begin == b.columns.begin &&
+         a.columns.end == b.columns.end && limits_.max_memory == limits.max_memory &&
+         limits_.threads == limits.threads && limits_.strip == limits.strip && limits_.panels == limits.panels &&
+         limits_.staging_per_row == limits.staging_per_row;
+}
+
+float* Session::row(int value, std::int64_t y, std::int64_t column) const {
+  const std::vector<float*>& ring = rings_[at(value)];
+  return ring[at(y) & (ring.size() - 1)] + kRowPad + (column - columns_[at(value)].begin);
+}
+
+std::ptrdiff_t Session::pitch(int value) const { return plan_.pitch[at(pipeline_->pool_of[at(value)])]; }
+
+void Session::take_slots(int value, Range rows) {
+  std::vector<float*>& free = free_[at(pipeline_->pool_of[at(value)])];
+  std::vector<float*>& ring = rings_[at(value)];
+  for (std::int64_t y = rows.begin; y < rows.end; ++y) {
+    ring[at(y) & (ring.size() - 1)] = free.back();
+    free.pop_back();
+  }
+}
+
+void Session::free_slots(int value, Range rows) {
+  std::vector<float*>& free = free_[at(pipeline_->pool_of[at(value)])];
+  const std::vector<float*>& ring = rings_[at(value)];
+  for (std::int64_t y = rows.begin; y < rows.end; ++y) free.push_back(ring[at(y) & (ring.size() - 1)]);
+}
+
+Status Session::run(const Request& request) {
+  mapping_ = request.mapping;
+  const std::int64_t factor = pipeline_->store_factor;
+  const std::int64_t total = plan_.rows[at(pipeline_->result)].size() * factor * plan_.panels;
+  for (std::int64_t panel = 0; panel < plan_.panels; ++panel) FASTSR_TRY(run_panel(request, panel, total));
+  return {};
+}
+
+Status Session::run_panel(const Request& request, std::int64_t panel, std::int64_t total) {
+  needed(*pipeline_, plan_.width, plan_.panel(panel), false, columns_);
+  float* slot = memory_.data();
+  for (std::size_t pool = 0; pool < free_.size(); ++pool) {
+    free_[pool].clear();
+    for (int i = 0; i < plan_.slots[pool]; ++i, slot += plan_.slot_floats[pool]) free_[pool].push_back(slot);
+  }
+  schedule_.restart();
+  const std::int64_t factor = pipeline_->store_factor;
+  const std::int64_t before = plan_.rows[at(pipeline_->result)].size() * factor * panel;
+  while (!schedule_.done()) {
+    for (std::size_t s = 0; s < pipeline_->stages.size(); ++s) {
+      const Range rows = schedule_.ready(s);
+      if (rows.size() == 0) continue;
+      const Stage& stage = pipeline_->stages[s];
+      if (stage.value >= 0) take_slots(stage.value, rows);
+      FASTSR_TRY(run_stage(request, s, rows));
+      schedule_.made(s, rows);
+      for (int input : stage.inputs) free_slots(input, schedule_.take_dead(input));
+    }
+    if (request.monitor) FASTSR_TRY(request.monitor->progress(before + schedule_.stored() * factor, total));
+  }
+  return {};
+}
+
+Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
+  const Stage& stage = pipeline_->stages[s];
+  const Graph& graph = network_->graph();
+  Work work;
+  work.session = this;
+  work.stage = s;
+  work.rows = rows;
+  if (stage.kind == Stage::Kind::load) {
+    FASTSR_TRY(request.source->rows(rows, columns_[0], work.pixels));
+  } else if (stage.kind == Stage::Kind::store) {
+    const std::int64_t f = pipeline_->store_factor;
+    const Range columns = columns_[at(pipeline_->result)];
+    FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, {columns.begin * f, columns.end * f}, work.pixels));
+  } else if (graph.nodes[at(stage.node)].op == NodeOp::conv) {
+    work.pieces_per_row = (columns_[at(stage.value)].size() + kSegment - 1) / kSegment;
+  } else if (graph.nodes[at(stage.node)].op == NodeOp::pixel_shuffle) {
+    const std::int64_t f = graph.nodes[at(stage.node)].factor;  // a piece makes the f rows of one input row
+    work.rows = {rows.begin / f, rows.end / f};
+  }
+  work.pieces = work.rows.size() * work.pieces_per_row;
+  share(work);
+  if (work.failed.load(std::memory_order_relaxed)) {
+    return {Code::pixel_value, "the image has a NaN or infinite pixel in rows " + std::to_string(rows.begin) + " to " +
+                                   std::to_string(rows.end - 1)};
+  }
+  if (stage.kind == Stage::Kind::store) FASTSR_TRY(request.sink->commit());
+  return {};
+}
+
+void Session::share(Work& work) {
+  if (work.pieces == 1) {
+    do_piece(work, 0, 0);
+  } else {
+    pool_.run(&Session::take_pieces, &work);
+  }
+}
+
+void Session::take_pieces(void* context, int thread) {
+  Work& work = *static_cast<Work*>(context);
+  for (;;) {
+    const std::int64_t piece = work.next.fetch_add(1, std::memory_order_relaxed);
+    if (piece >= work.pieces) return;
+    work.session->do_piece(work, piece, thread);
+  }
+}
+
+void Session::do_piece(Work& work, std::int64_t piece, int thread) {
+  const std::int64_t y = work.rows.begin + piece / work.pieces_per_row;
+  const Stage& stage = pipeline_->stages[work.stage];
+  if (stage.kind == Stage::Kind::load) return load_row(work, y);
+  if (stage.kind == Stage::Kind::store) return store_row(work, y);
+  switch (network_->graph().nodes[at(stage.node)].op) {
+    case NodeOp::conv: return conv_row(stage.node, y, piece % work.pieces_per_row);
+    case NodeOp::pointwise: return pointwise_row(stage.node, y);
+    case NodeOp::concat: return concat_row(stage.node, y);
+    case NodeOp::slice: return slice_row(stage.node, y);
+    case NodeOp::pixel_shuffle: return shuffle_row(stage.node, y);
+    case NodeOp::resize: return resize_row(stage.node, y, thread);
+  }
+}
+
+void Session::load_row(Work& work, std::int64_t y) {
+  LoadRow a;
+  a.pixels = work.pixels.at(y - work.rows.begin, 0);
+  a.type = work.pixels.type;
+  a.pixel_stride = work.pixels.pixel_stride;
+  a.channel_stride = work.pixels.channel_stride;
+  a.gain = mapping_.gain;
+  a.offset = mapping_.offset;
+  a.y = row(0, y, columns_[0].begin);
+  a.y_pitch = pitch(0);
+  a.channels = network_->graph().channels;
+  a.width = columns_[0].size();
+  if (!network_->kernels().load(a)) work.failed.store(true, std::memory_order_relaxed);
+}
+
+void Session::store_row(const Work& work, std::int64_t y) {
+  const int value = pipeline_->result;
+  StoreRow a;
+  a.x = row(value, y, columns_[at(value)].begin);
+  a.x_pitch = pitch(value);
+  a.factor = pipeline_->store_factor;
+  a.width = columns_[at(value)].size();
+  a.gain = mapping_.out_gain;
+  a.offset = mapping_.out_offset;
+  a.low = mapping_.low;
+  a.high = mapping_.high;
+  a.type = work.pixels.type;
+  a.pixel_stride = work.pixels.pixel_stride;
+  a.channel_stride = work.pixels.channel_stride;
+  a.channels = network_->graph().out_channels;
+  for (a.dy = 0; a.dy < a.factor; ++a.dy) {
+    a.pixels = work.pixels.at((y - work.rows.begin) * a.factor + a.dy, 0);
+    network_->kernels().store(a);
+  }
+}
+
+int Session::bind_steps(const Node& node, std::int64_t y, BoundStep* bound) const {
+  const ModelFile& file = network_->file();
+  const int value = static_cast<int>(&node - network_->graph().nodes.data()) + 1;
+  int count = 0;
+  for (const Step& step : node.steps) {
+    BoundStep& b = bound[count++];
+    b.op = step.op;
+    b.a = step.a;
+    b.b = step.b;
+    b.tensor0 = step.tensor0 >= 0 ? file.tensor(step.tensor0) : nullptr;
+    b.tensor1 = step.tensor1 >= 0 ? file.tensor(step.tensor1) : nullptr;
+    if (step.op == StepOp::add || step.op == StepOp::mul) {
+      const int other = node.inputs[at(step.input)];
+      b.other = row(other, y, columns_[at(value)].begin);
+      b.other_pitch = pitch(other);
+    }
+  }
+  return count;
+}
+
+void Session::conv_row(int index, std::int64_t y, std::int64_t segment) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1;
+  const Range columns = columns_[at(value)];
+  const std::int64_t height = plan_.height * node.scale;
+  ConvRow a;
+  a.conv = &network_->conv(index);
+  for (int ky = 0; ky < node.kernel_h; ++ky) {
+    const std::int64_t iy = y + ky - node.kernel_h / 2;
+    a.rows[ky] = iy >= 0 && iy < height ? row(input, iy, columns.begin) : nullptr;
+  }
+  a.x_pitch = pitch(input);
+  a.y = row(value, y, columns.begin);
+  a.y_pitch = pitch(value);
+  a.width = columns.size();
+  a.x0 = segment * kSegment;
+  a.x1 = std::min(a.x0 + kSegment, a.width);
+  BoundStep steps[kMaxSteps];
+  a.steps = steps;
+  a.step_count = bind_steps(node, y, steps);
+  network_->kernels().conv(a);
+}
+
+void Session::pointwise_row(int index, std::int64_t y) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1;
+  const Range columns = columns_[at(value)];
+  PointwiseRow a;
+  a.x = row(input, y, columns.begin);
+  a.x_pitch = pitch(input);
+  a.y = row(value, y, columns.begin);
+  a.y_pitch = pitch(value);
+  a.channels = node.channels;
+  a.width = columns.size();
+  BoundStep steps[kMaxSteps];
+  a.steps = steps;
+  a.step_count = bind_steps(node, y, steps);
+  network_->kernels().pointwise(a);
+}
+
+void Session::concat_row(int index, std::int64_t y) {
+  const Graph& graph = network_->graph();
+  const Node& node = graph.nodes[at(index)];
+  const Range columns = columns_[at(index + 1)];
+  float* to = row(index + 1, y, columns.begin);
+  PointwiseRow a;
+  a.y_pitch = pitch(index + 1);
+  a.width = columns.size();
+  for (int input : node.inputs) {
+    a.x = row(input, y, columns.begin);
+    a.x_pitch = pitch(input);
+    a.y = to;
+    a.channels = graph.value_channels(input);
+    network_->kernels().pointwise(a);
+    to += a.channels * a.y_pitch;
+  }
+}
+
+void Session::slice_row(int index, std::int64_t y) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0];
+  const Range columns = columns_[at(index + 1)];
+  PointwiseRow a;
+  a.x_pitch = pitch(input);
+  a.x = row(input, y, columns.begin) + node.begin * a.x_pitch;
+  a.y = row(index + 1, y, columns.begin);
+  a.y_pitch = pitch(index + 1);
+  a.channels = node.channels;
+  a.width = columns.size();
+  network_->kernels().pointwise(a);
+}
+
+void Session::shuffle_row(int index, std::int64_t y) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1, f = node.factor;
+  const Range columns = columns_[at(value)];
+  ShuffleRow a;
+  a.x = row(input, y, columns.begin / f);
+  a.x_pitch = pitch(input);
+  for (int dy = 0; dy < f; ++dy) a.y[dy] = row(value, y * f + dy, columns.begin);
+  a.y_pitch = pitch(value);
+  a.channels = node.channels;
+  a.factor = f;
+  a.width = columns.size() / f;
+  a.y_width = columns.size();
+  network_->kernels().shuffle(a);
+}
+
+void Session::resize_row(int index, std::int64_t y, int thread) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1, f = node.factor;
+  const Range columns = columns_[at(value)], in_columns = columns_[at(input)];
+  const std::int64_t in_scale = node.scale / f;
+  const Taps taps = taps_of(node, static_cast<int>(y % f));
+  ResizeRow a;
+  a.taps = taps.count;
+  a.factor = f;
+  for (int t = 0; t < taps.count; ++t) {
+    const std::int64_t iy = y / f + taps.start + t;
+    a.rows[t] = row(input, std::clamp<std::int64_t>(iy, 0, plan_.height * in_scale - 1), in_columns.begin);
+    a.row_weights[t] = taps.weights[t];
+  }
+  a.column_weights = column_weights_[at(index)].data();
+  a.column_start = column_starts_[at(index)].data();
+  a.x_pitch = pitch(input);
+  a.x_width = in_columns.size();
+  a.x_begin = columns.begin / f - in_columns.begin;
+  a.left = in_columns.begin == 0;
+  a.right = in_columns.end == plan_.width * in_scale;
+  a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
+  a.y = row(value, y, columns.begin);
+  a.y_pitch = pitch(value);
+  a.width = columns.size();
+  a.channels = node.channels;
+  network_->kernels().resize(a);
+}
+
+}  // namespace fastsr

@@ -1,0 +1,77 @@
+// The memory, threads and book-keeping of one running call. Kept for the next call of the same shape, which then
+// allocates nothing.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "core/aligned.hpp"
+#include "core/thread_pool.hpp"
+#include "runtime/network.hpp"
+
+namespace fastsr {
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> make(const Network& network, const Request& request, const PlanLimits& limits);
+
+  bool fits(const Request& request, const PlanLimits& limits) const;
+  Status run(const Request& request);
+
+ private:
+  Session(const Network& network, Plan plan, const PlanLimits& limits);
+  bool allocate();
+
+  // One stage's rows, shared out in pieces that the threads take one after another.
+  struct Work {
+    Session* session = nullptr;
+    std::size_t stage = 0;
+    Range rows;                // that the stage makes
+    std::int64_t pieces = 0;
+    std::int64_t pieces_per_row = 1;
+    ImageView pixels;          // load: the source's rows; store: the sink's
+    std::atomic<std::int64_t> next{0};
+    std::atomic<bool> failed{false};
+  };
+
+  Status run_panel(const Request& request, std::int64_t panel, std::int64_t total);
+  Status run_stage(const Request& request, std::size_t stage, Range rows);
+  void share(Work& work);
+  static void take_pieces(void* work, int thread);
+  void do_piece(Work& work, std::int64_t piece, int thread);
+
+  void load_row(Work& work, std::int64_t y);
+  void store_row(const Work& work, std::int64_t y);
+  void conv_row(int node, std::int64_t y, std::int64_t segment);
+  void pointwise_row(int node, std::int64_t y);
+  void concat_row(int node, std::int64_t y);
+  void slice_row(int node, std::int64_t y);
+  void shuffle_row(int node, std::int64_t y);
+  void resize_row(int node, std::int64_t y, int thread);
+  int bind_steps(const Node& node, std::int64_t y, BoundStep* bound) const;
+
+  // Column `column` of channel 0 in row y of a value; the row is alive.
+  float* row(int value, std::int64_t y, std::int64_t column) const;
+  std::ptrdiff_t pitch(int value) const;
+  void take_slots(int value, Range rows);
+  void free_slots(int value, Range rows);
+
+  const Network* network_;
+  const Pipeline* pipeline_;
+  Plan plan_;
+  PlanLimits limits_;
+  Schedule schedule_;
+  ThreadPool pool_;
+  AlignedFloats memory_;
+  AlignedFloats scratch_;
+  std::vector<std::vector<float*>> free_;   // of each pool: slots that hold no row
+  std::vector<std::vector<float*>> rings_;  // of each value: the slot of row y at y mod size
+  std::vector<Range> columns_;              // of each value, in the panel that runs
+  std::vector<std::vector<float>> column_weights_;  // of each resize node
+  std::vector<std::vector<int>> column_starts_;
+  Mapping mapping_;
+  long process_ = 0;  // threads do not survive a fork: a session is used by the process that made it
+};
+
+}  // namespace fastsr

@@ -1,0 +1,431 @@
+"""The `fastsr` command. Everything slow to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from fastsr.errors import FastSRError, OptionError
+
+if TYPE_CHECKING:
+    from fastsr.io.files import Progress
+    from fastsr.io.jobs import Job, Outcome
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+PROGRESS_DELAY = 1.0  # seconds of work before a progress bar shows up
+_UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
+
+Load = Callable[..., Any]  # fastsr.load, or what a test puts in its place
+
+
+def parse_size(text: str) -> int:
+    """Turn "64MB", "1.5GiB" or "1000000" into bytes. MB are 10^6, MiB 2^20. Raises OptionError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE)
+    unit = match[2].upper() if match else ""
+    key = unit if unit == "B" else unit.removesuffix("B")
+    if match is None or key not in _UNITS:
+        raise OptionError(f"{text!r} is not a size; a number with B, KB, MB, GB, KiB, MiB or GiB is, such as 64MB")
+    size = int(float(match[1]) * _UNITS[key])
+    if size < 1:
+        raise OptionError(f"{text!r} is {size} bytes; 1 byte or more is needed")
+    return size
+
+
+class _Size(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except OptionError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _engine_options(command: Any) -> Any:
+    """Add the options that choose and limit the engine."""
+    for option in (
+        click.option(
+            "--max-memory", type=_Size(), metavar="SIZE", help="Bound on working memory, such as 64MB or 1GiB."
+        ),
+        click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads; by default one a core."),
+        click.option(
+            "--backend", default="auto", show_default=True, metavar="NAME", help="What computes: see `doctor`."
+        ),
+        click.option(
+            "--scale", type=click.IntRange(1), default=4, show_default=True, metavar="S", help="Times larger."
+        ),
+        click.option(
+            "--model", default="fmen", show_default=True, metavar="NAME", help="A name of `models`, or a .fsr."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+    epilog="Run `fastsr COMMAND --help` for a command's options and examples.",
+)
+@click.version_option(None, "-V", "--version", package_name="fastsr", message="fastsr %(version)s")
+def cli() -> None:
+    """Super-resolution of images: medical first, any image, any size, in little memory.
+
+    \b
+    fastsr upscale scan.png                     writes scan_x4.png
+    fastsr upscale scans/ -o larger/            a folder's tree
+    fastsr compare photo.png -o compared.png    see what it gains
+    fastsr doctor                               see what runs here
+    """
+
+
+@cli.command()
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="A file, or a folder.")
+@_engine_options
+@click.option("--format", "format_", metavar="NAME", help="png, tiff, npy, jpeg, webp or bmp; by default OUT's suffix.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist. An input is never replaced.")
+@click.option(
+    "--value-range", nargs=2, type=float, metavar="LO HI", help="What black and white are, such as -1000 3000."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.pass_obj
+def upscale(
+    load: Load,
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    model: str,
+    scale: int,
+    backend: str,
+    threads: int | None,
+    max_memory: int | None,
+    format_: str | None,
+    overwrite: bool,
+    value_range: tuple[float, float] | None,
+    quiet: bool,
+) -> None:
+    """Upscale images: a file, several files, or the tree of a folder.
+
+    Pixel type, channels, colour profile, EXIF and resolution are kept. Without -o, name_x4 appears beside each
+    input. Where OUT is a folder, names are kept; JPEG, WebP and BMP become PNG there, which loses nothing, unless
+    --format says otherwise. Several files or a folder can be resumed: an output that is at least as new as its
+    input is skipped, and a bad file does not stop the others.
+
+    \b
+    Examples:
+      fastsr upscale scan.png                           scan_x4.png
+      fastsr upscale scan.png -o big.tif                another format
+      fastsr upscale a.png b.jpg -o out/                out/a.png, out/b.png
+      fastsr upscale scans/ -o larger/ --format tiff    the whole tree
+      fastsr upscale huge.npy -o huge4.npy --max-memory 64MB
+      fastsr upscale ct.tif --value-range -1000 3000    signed or float pixels
+    """
+    from fastsr.io.formats import format_named
+    from fastsr.io.jobs import plan_jobs, run_job
+
+    if format_ is not None:
+        format_ = format_named(format_).name
+    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    jobs = plan_jobs(inputs, output, upscaler.scale, format_)
+    if not jobs:
+        raise OptionError(f"{inputs[0]} holds no image files; suffixes such as .png .tif .npy .jpg are looked for")
+
+    def run(job: Job, progress: Progress | None) -> Outcome:
+        return run_job(job, upscaler, format=format_, overwrite=overwrite, value_range=value_range, progress=progress)
+
+    if len(jobs) == 1 and not jobs[0].resume:
+        with _row_bar(quiet) as progress:
+            outcome = run(jobs[0], progress)
+        if outcome.state == "failed":
+            _fail(outcome.message)
+        if not quiet:
+            click.echo(str(outcome.job.dst))
+        return
+    counts = {"done": 0, "skipped": 0, "failed": 0}
+    for job in _file_bar(jobs, quiet):
+        outcome = run(job, None)
+        counts[outcome.state] += 1
+        if outcome.state == "failed":
+            _error(outcome.message)
+    summary = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    if not quiet or counts["failed"]:
+        click.echo(f"{len(jobs)} files: {summary}", err=counts["failed"] > 0)
+    if counts["failed"]:
+        raise SystemExit(EXIT_FAILURE)
+
+
+@cli.command()
+@click.argument("hr", metavar="[HR]", required=False, type=click.Path(path_type=Path))
+@click.option("--lr", type=click.Path(path_type=Path), metavar="FILE", help="LR image; by default HR, downscaled.")
+@click.option("-o", "--output", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Picture to write.")
+@_engine_options
+@click.option("--value-range", nargs=2, type=float, metavar="LO HI", help="What black and white are.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.pass_obj
+def compare(
+    load: Load,
+    hr: Path | None,
+    lr: Path | None,
+    output: Path,
+    model: str,
+    scale: int,
+    backend: str,
+    threads: int | None,
+    max_memory: int | None,
+    value_range: tuple[float, float] | None,
+    overwrite: bool,
+) -> None:
+    """Draw LR, bicubic, super-resolved and HR side by side, with scores.
+
+    HR is downscaled as papers do it (bicubic, antialiased), then upscaled again; PSNR and SSIM are on luma with
+    SCALE pixels cut from each side. With --lr alone there is nothing to score against.
+
+    \b
+    Examples:
+      fastsr compare photo.png -o compared.png
+      fastsr compare --lr small.png -o compared.png
+    """
+    from fastsr.compare import compare as compare_images
+    from fastsr.compare import draw
+    from fastsr.io import read_image, write_image
+    from fastsr.io.atomic import check_output
+
+    if hr is None and lr is None:
+        raise click.UsageError("an HR image, or --lr FILE, is needed")
+    check_output(output, overwrite=overwrite, source=hr or lr)
+    images = {name: read_image(path).pixels for name, path in (("hr", hr), ("lr", lr)) if path is not None}
+    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    compared = compare_images(
+        lambda image: upscaler.upscale(image, value_range=value_range),
+        scale,
+        hr=images.get("hr"),
+        lr=images.get("lr"),
+        name=str(getattr(upscaler, "name", model)),
+        data_range=value_range and value_range[1] - value_range[0],
+    )
+    write_image(output, draw(compared), overwrite=overwrite)
+    for name, score in compared.scores.items():
+        click.echo(f"{name:8} {score}")
+    click.echo(str(output))
+
+
+@cli.command()
+@click.argument("what", metavar="FILE|MODEL")
+def info(what: str) -> None:
+    """Tell what an image file, a .fsr file or a model is.
+
+    \b
+    Examples:
+      fastsr info scan.tif
+      fastsr info fmen
+      fastsr info my_model.fsr
+    """
+    path = Path(what)
+    names = {model.name for model in _fastsr().models()}
+    if what in names or path.suffix == ".fsr":
+        lines = _model_lines(what)
+    elif path.exists() or path.suffix or path.parent != Path():
+        lines = _image_lines(path)
+    else:
+        raise OptionError(f"{what!r} is neither a file nor a model; models are {', '.join(sorted(names))}")
+    width = max(len(key) for key, _ in lines)
+    for key, value in lines:
+        click.echo(f"{key:{width}}  {value}")
+
+
+@cli.command()
+def models() -> None:
+    """List the models that come with FastSR."""
+    entries = _fastsr().models()
+    width = max((len(entry.name) for entry in entries), default=0)
+    for entry in entries:
+        scales = " ".join(f"x{scale}" for scale in entry.scales)
+        click.echo(f"{entry.name:{width}}  {scales:9}  {entry.description}")
+
+
+@cli.command()
+def doctor() -> None:
+    """Show what this machine can run, and test the engine."""
+    report = dict(_fastsr().doctor())
+    for key, value in report.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for name, reason in value.items():
+                click.echo(f"  {name}: {'available' if reason is None else reason}")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            click.echo(f"{key}: {text}")
+    if report.get("self_test") not in (True, None, "ok", "passed"):
+        raise SystemExit(EXIT_FAILURE)
+
+
+@cli.command("compile")
+@click.argument("onnx", metavar="MODEL.onnx", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", metavar="OUT.fsr", required=True, type=click.Path(path_type=Path), help="File to write."
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT.fsr if it exists.")
+def compile_(onnx: Path, output: Path, overwrite: bool) -> None:
+    """Compile an ONNX network into a .fsr file that the engine runs.
+
+    \b
+    Example:
+      fastsr compile my_network.onnx -o my_network.fsr
+      fastsr upscale scan.png --model my_network.fsr
+    """
+    from fastsr.io.atomic import check_output
+
+    check_output(output, overwrite=overwrite, source=onnx)
+    _fastsr().compile(onnx, output)
+    click.echo(str(output))
+
+
+def _fastsr() -> Any:
+    import fastsr
+
+    return fastsr
+
+
+def _load(*args: Any, **options: Any) -> Any:
+    return _fastsr().load(*args, **options)
+
+
+def _image_lines(path: Path) -> list[tuple[str, str]]:
+    from fastsr.io import open_image
+
+    with open_image(path) as reader:
+        page = reader.pages[0]
+        about = page.info
+        H, W, C = page.shape
+        kind = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGB + alpha"}[C]
+        lines = [
+            ("file", str(path)),
+            ("format", about.format + (f", {about.stored}" if about.stored else "")),
+            ("size", f"{W} x {H}"),
+            ("pixels", f"{page.dtype} {kind}"),
+        ]
+        if about.pages > 1:
+            sizes = {p.shape[:2] for p in reader.pages}
+            lines.append(("pages", str(about.pages) + ("" if len(sizes) == 1 else ", of different sizes")))
+        if about.dpi:
+            lines.append(("resolution", f"{about.dpi[0]:g} x {about.dpi[1]:g} dpi"))
+        lines.append(("ICC profile", f"{len(about.icc)} bytes" if about.icc else "none"))
+        lines.append(("EXIF", f"{len(about.exif)} bytes, orientation {about.orientation}" if about.exif else "none"))
+    return lines
+
+
+def _model_lines(what: str) -> list[tuple[str, str]]:
+    known = {model.name: model for model in _fastsr().models()}
+    lines = [("model", what)]
+    if what in known:
+        lines.append(("scales", ", ".join(str(scale) for scale in known[what].scales)))
+        lines.append(("about", str(known[what].description)))
+        card = known[what].card
+    else:
+        from fastsr.graph import read_fsr
+
+        lines.append(("sha256", _sha256(Path(what))))
+        card = read_fsr(Path(what)).card
+    items = card.items() if isinstance(card, dict) else [("card", card)]
+    return lines + [(str(key), str(value)) for key, value in items if value is not None]
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def _row_bar(quiet: bool) -> Iterator[Progress | None]:
+    """Show rows done on a terminal, once the work takes longer than PROGRESS_DELAY."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="row", delay=PROGRESS_DELAY, leave=False, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _file_bar(jobs: Sequence[Job], quiet: bool) -> Iterator[Job]:
+    """Yield jobs, showing how many are done on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield from jobs
+        return
+    from tqdm import tqdm
+
+    with tqdm(jobs, unit="file", delay=PROGRESS_DELAY, leave=False, file=sys.stderr) as bar:
+        for job in bar:
+            bar.set_postfix_str(job.src.name)
+            yield job
+
+
+def _error(message: str) -> None:
+    click.echo(f"fastsr: error: {' '.join(message.split())}", err=True)
+
+
+def _fail(message: str, code: int = EXIT_FAILURE) -> NoReturn:
+    _error(message)
+    raise SystemExit(code)
+
+
+def _terminate(signal_number: int, frame: Any) -> NoReturn:
+    """Turn SIGTERM into an exception, so that half-written outputs are removed."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def main(arguments: Sequence[str] | None = None, *, load: Load | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    arguments: by default those of the process. load: what makes upscalers, by default fastsr.load.
+    With FASTSR_DEBUG=1 errors show their traceback.
+    """
+    debug = os.environ.get("FASTSR_DEBUG", "") not in ("", "0")
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = cli.main(
+            list(arguments) if arguments is not None else None, "fastsr", standalone_mode=False, obj=load or _load
+        )
+    except click.UsageError as error:
+        hint = f"; see `{error.ctx.command_path} --help`" if error.ctx else ""
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+            raise SystemExit(EXIT_USAGE) from None
+        _fail(error.format_message().rstrip(".") + hint, EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        if debug:
+            raise
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+        raise SystemExit(EXIT_FAILURE) from None
+    except (FastSRError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        code = EXIT_USAGE if isinstance(error, OptionError) else EXIT_FAILURE
+        _fail(str(error) or type(error).__name__, code)
+    raise SystemExit(result if isinstance(result, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The typed errors of FastSR. Every error that the library raises on purpose is a FastSRError.
+
+Each message names the value, the limit, and what would have worked.
+"""
+
+from __future__ import annotations
+
+
+class FastSRError(Exception):
+    """Base of every error that FastSR raises on purpose."""
+
+
+class OptionError(FastSRError, ValueError):
+    """An option has a value that does not exist: a model, a back end, a scale, a range, a box."""
+
+
+class ShapeError(FastSRError, ValueError):
+    """An image has a shape that cannot be upscaled: empty, wrong number of axes or channels, too large."""
+
+
+class DtypeError(FastSRError, TypeError):
+    """An image has a pixel type that is not supported: bool, object, complex, 32-bit integers."""
+
+
+class PixelValueError(FastSRError, ValueError):
+    """An image holds NaN or infinity, so no result would mean anything."""
+
+
+class MemoryBudgetError(FastSRError, MemoryError):
+    """`max_memory` is below the least that would do.
+
+    least: bytes of working memory that the call needs at least.
+    """
+
+    def __init__(self, message: str, least: int) -> None:
+        super().__init__(message)
+        self.least = least
+
+
+class ImageFileError(FastSRError, OSError):
+    """An image file cannot be read: missing, truncated, unknown format, or larger than is sane to open."""
+
+
+class OutputError(FastSRError, OSError):
+    """A result cannot be written: it exists, equals the input, no permission, no space, format cannot hold it."""
+
+
+class ModelFileError(FastSRError, ValueError):
+    """A `.fsr` file is not one, or its contents contradict each other."""
+
+
+class ModelIntegrityError(ModelFileError):
+    """A `.fsr` file is truncated or damaged: its size or hash is not what it says."""
+
+
+class ModelVersionError(ModelFileError):
+    """A `.fsr` file was written in a format newer than this version of FastSR reads."""
+
+
+class GraphError(FastSRError, ValueError):
+    """A network's graph is not valid: shapes, names or scales contradict each other."""
+
+
+class UnsupportedOperationError(GraphError):
+    """A network uses an operation that FastSR's graph does not know; the message names it and its node."""
+
+
+class BackendUnavailableError(FastSRError, RuntimeError):
+    """A back end that was asked for by name cannot run here; the message says why and what to install."""
+
+
+class BackendError(FastSRError, RuntimeError):
+    """A back end failed while running."""

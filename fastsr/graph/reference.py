@@ -1,0 +1,94 @@
+"""The slow twin of every back end: a graph evaluated in float64 NumPy, node by node, on the whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsr.errors import ShapeError
+from fastsr.graph.ir import INPUT, Array, Concat, Conv, Graph, Node, PixelShuffle, Pointwise, Slice, Step
+from fastsr.graph.resize import resize_weights
+
+Float64 = npt.NDArray[np.float64]
+
+
+def run(graph: Graph, tensors: Mapping[str, Array], x: npt.ArrayLike) -> Float64:
+    """Evaluate the graph. x: (C, H, W) -> (out_channels, scale * H, scale * W), float64. Raises ShapeError."""
+    image = np.asarray(x, np.float64)
+    if image.ndim != 3 or image.shape[0] != graph.channels or 0 in image.shape:
+        raise ShapeError(f"the image is {image.shape}; ({graph.channels}, H, W) is needed")
+    values = {INPUT: image}
+    for node in graph.nodes:
+        values[node.name] = _node(node, [values[name] for name in node.inputs], tensors)
+    return values[graph.output]
+
+
+def _node(node: Node, inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
+    x = inputs[0]
+    if isinstance(node, Conv):
+        y = _conv(x, tensors[node.weight].astype(np.float64), node.groups)
+        if node.bias is not None:
+            y += tensors[node.bias][:, None, None]
+        return _steps(y, node.steps, inputs, tensors)
+    if isinstance(node, Pointwise):
+        return _steps(x, node.steps, inputs, tensors)
+    if isinstance(node, Concat):
+        return np.concatenate(inputs)
+    if isinstance(node, Slice):
+        return x[node.begin : node.end]
+    if isinstance(node, PixelShuffle):
+        (C, H, W), f = x.shape, node.factor
+        y = x.reshape(C // (f * f), f, f, H, W).transpose(0, 3, 1, 4, 2)
+        y = y.reshape(C // (f * f), H * f, W * f)
+    else:
+        weights = resize_weights(node)
+        y = _resize_rows(_resize_rows(x, weights).swapaxes(1, 2), weights).swapaxes(1, 2)
+    return y
+
+
+def _conv(x: Float64, weight: Float64, groups: int) -> Float64:
+    K, C, kh, kw = weight.shape
+    H, W = x.shape[1:]
+    padded = np.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2))).reshape(groups, C, H + kh - 1, W + kw - 1)
+    w = weight.reshape(groups, K // groups, C, kh, kw)
+    y = np.zeros((groups, K // groups, H, W))
+    for dy in range(kh):
+        for dx in range(kw):
+            y += np.einsum("gkc,gchw->gkhw", w[..., dy, dx], padded[:, :, dy : dy + H, dx : dx + W], optimize=True)
+    return y.reshape(K, H, W)
+
+
+def _resize_rows(x: Float64, weights: Float64) -> Float64:
+    C, H, W = x.shape
+    factor, T = weights.shape
+    padded = np.pad(x, ((0, 0), (T // 2, T // 2), (0, 0)), mode="edge")
+    y = np.zeros((C, H, factor, W))
+    for t in range(T):
+        y += padded[:, t : t + H, None] * weights[:, t, None]
+    return y.reshape(C, H * factor, W)
+
+
+def _steps(y: Float64, steps: tuple[Step, ...], inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
+    for step in steps:
+        vectors = [tensors[name][:, None, None].astype(np.float64) for name in step.tensors]
+        if step.op == "relu":
+            y = np.maximum(y, 0)
+        elif step.op == "leaky_relu":
+            y = np.where(y >= 0, y, y * step.params[0])
+        elif step.op == "prelu":
+            y = np.where(y >= 0, y, y * vectors[0])
+        elif step.op == "sigmoid":
+            y = 0.5 * (1 + np.tanh(0.5 * y))  # as 1 / (1 + exp(-y)), without overflow
+        elif step.op == "tanh":
+            y = np.tanh(y)
+        elif step.op == "clip":
+            y = np.clip(y, step.params[0], step.params[1])
+        elif step.op == "affine":
+            y = y * vectors[0] + vectors[1]
+        elif step.op == "add":
+            y = y + inputs[step.input]
+        else:
+            y = y * inputs[step.input]
+    return y

@@ -1,0 +1,1 @@
+"""Small PyTorch training: networks, data, one loop, and a recipe for each network."""

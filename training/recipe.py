@@ -1,0 +1,68 @@
+"""What a training run is: one TOML file, one frozen dataclass."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from fastsr.errors import OptionError
+
+NETS = ("fmen", "vdsr", "srgan_generator")
+LOSSES = ("l1", "charbonnier")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    net: one of NETS. scales: what is trained; FMEN has one, VDSR several, one drawn for each step.
+    steps, batch: optimizer steps, crops a step. crop: HR pixels a side, a multiple of every scale.
+    lr: peak of Adam's learning rate, reached after `warmup` steps and let down to `lr_end` by a cosine.
+    clip: largest gradient norm. ema: decay of the averaged weights, which are the result.
+    bf16: share of the run, from its start, under bfloat16 autocast; the rest is float32.
+    data: weight of each training set, a folder below $FASTSR_DATA/train.
+    """
+
+    name: str
+    net: str
+    scales: tuple[int, ...]
+    steps: int
+    batch: int
+    crop: int
+    lr: float
+    data: dict[str, float]
+    loss: str = "l1"
+    lr_end: float = 1e-6
+    warmup: int = 100
+    clip: float = 1.0
+    ema: float = 0.999
+    bf16: float = 0.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.net not in NETS:
+            raise OptionError(f"net is {self.net!r}; one of {NETS} is needed")
+        if self.loss not in LOSSES:
+            raise OptionError(f"loss is {self.loss!r}; one of {LOSSES} is needed")
+        if not self.scales or any(self.crop % s for s in self.scales):
+            raise OptionError(f"crop is {self.crop} HR pixels; a multiple of each of {self.scales} is needed")
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe. Raises OptionError for a key that does not exist or is missing."""
+    table: dict[str, Any] = tomllib.loads(path.read_text())
+    known = {field.name for field in fields(Recipe)}
+    table.setdefault("name", path.stem)
+    if unknown := table.keys() - known:
+        raise OptionError(f"{path.name} has unknown keys {sorted(unknown)}; known are {sorted(known)}")
+    try:
+        return Recipe(**{**table, "scales": tuple(table["scales"])})
+    except (KeyError, TypeError) as error:
+        raise OptionError(f"{path.name} is incomplete: {error}") from error
