@@ -1,0 +1,63 @@
+"""FastSR: fast, exact, small-memory super-resolution.
+
+import fastsr
+big = fastsr.upscale(image)            # NumPy or PIL in, the same kind out, 4 times larger
+sr = fastsr.load("fmen", max_memory="64MB")
+part = sr.region(image, (10, 20, 50, 60))
+"""
+
+from fastsr import metrics
+from fastsr.api import compile, doctor, load, upscale, upscale_file
+from fastsr.backends import backends
+from fastsr.errors import (
+    BackendError,
+    BackendUnavailableError,
+    DtypeError,
+    FastSRError,
+    GraphError,
+    ImageFileError,
+    MemoryBudgetError,
+    ModelFileError,
+    ModelIntegrityError,
+    ModelVersionError,
+    OptionError,
+    OutputError,
+    PixelValueError,
+    ShapeError,
+    UnsupportedOperationError,
+)
+from fastsr.graph.model import CompiledModel
+from fastsr.models import ModelInfo, models
+from fastsr.upscaler import Tile, Upscaler
+from fastsr.version import __version__
+
+__all__ = [
+    "BackendError",
+    "BackendUnavailableError",
+    "CompiledModel",
+    "DtypeError",
+    "FastSRError",
+    "GraphError",
+    "ImageFileError",
+    "MemoryBudgetError",
+    "ModelFileError",
+    "ModelInfo",
+    "ModelIntegrityError",
+    "ModelVersionError",
+    "OptionError",
+    "OutputError",
+    "PixelValueError",
+    "ShapeError",
+    "Tile",
+    "UnsupportedOperationError",
+    "Upscaler",
+    "__version__",
+    "backends",
+    "compile",
+    "doctor",
+    "load",
+    "metrics",
+    "models",
+    "upscale",
+    "upscale_file",
+]

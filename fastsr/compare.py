@@ -21,6 +21,7 @@ Upscale = Callable[[Pixels], Pixels]
 
 PANEL_WIDTH = 480  # pixels; panels of a wide image lie one above the other and are STACKED_WIDTH wide
 STACKED_WIDTH = 1440
+TALLEST_PANEL = 1440
 SMALLEST_PANEL = 240  # captions need this much
 WIDE = 2.5  # width over height from which panels are stacked
 CROPS_SIDE = (32, 160)  # pixels of HR that a crop shows, at least and at most
@@ -113,7 +114,8 @@ def draw(comparison: Comparison) -> Pixels:
     H, W = c.sr.shape[:2]
     stacked = W > WIDE * H
     width = min(STACKED_WIDTH if stacked else PANEL_WIDTH, max(W, SMALLEST_PANEL))
-    height = max(1, round(H * width / W))
+    height = max(1, min(TALLEST_PANEL, round(H * width / W)))
+    picture_width = max(1, min(width, round(W * height / H)))
     crop_width = (width - _GAP * (len(panels) - 1)) // len(panels) if stacked else width
     caption = _FONT_SIZE + 8
     pitch_x, pitch_y = (0, caption + height + _GAP) if stacked else (width + _GAP, 0)
@@ -128,8 +130,8 @@ def draw(comparison: Comparison) -> Pixels:
         shown = _shown(pixels, window)
         score = f"   {c.scores[key]}" if key in c.scores else ""
         _write(pen, (left, top), title + score, width)
-        canvas.paste(_fitted(shown, width, height), (left, top + caption))
-        fx, fy = width / W, height / H
+        canvas.paste(_fitted(shown, picture_width, height), (left, top + caption))
+        fx, fy = picture_width / W, height / H
         frame = (left + x0 * fx, top + caption + y0 * fy, left + x1 * fx - 1, top + caption + y1 * fy - 1)
         pen.rectangle(frame, outline=_MARK)
         crop = Image.fromarray(shown[y0:y1, x0:x1]).resize((crop_width, crop_width), Image.Resampling.NEAREST)

@@ -38,7 +38,7 @@ def downscale(image: NDArray[Any], scale: int, border: Border = "replicate") -> 
             f"cropping to {H - H % scale}x{W - W % scale} would do"
         )
     if scale == 1:
-        return image.copy()
+        return np.array(image)
     rows = _shrink_axis0(image, scale, border)
     return np.ascontiguousarray(_shrink_axis0(rows.swapaxes(0, 1), scale, border).swapaxes(0, 1))
 
@@ -82,4 +82,5 @@ def _shrink_axis0(x: NDArray[Any], scale: int, border: Border) -> NDArray[Any]:
     if np.issubdtype(x.dtype, np.floating):
         return y.astype(x.dtype)
     np.floor(y + 0.5, out=y)
-    return np.clip(y, 0, np.iinfo(x.dtype).max, out=y).astype(x.dtype)
+    integers: NDArray[Any] = np.clip(y, 0, np.iinfo(x.dtype).max, out=y).astype(x.dtype)
+    return integers

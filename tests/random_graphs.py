@@ -60,9 +60,9 @@ def random_graph(seed: int, channels: int = 3, steps: int = 14) -> tuple[Graph, 
                 y = b.resize(x, 2, str(rng.choice(["nearest", "bilinear", "bicubic"])), -0.75)
         else:
             y = [
-                lambda x: b.affine(x),
+                b.affine,
                 lambda x: b.slice(x, 0, b.channels[x]),
-                lambda x: b.concat(x),
+                b.concat,
                 lambda x: b.pixel_shuffle(x, 1),
                 lambda x: b.step(x, "leaky_relu", 1.0),
             ][rng.integers(5)](x)

@@ -322,7 +322,7 @@ def test_tiff_stack_without_pages_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", stack, imagej=True, truncate=False)
     count = len(open_image(tmp_path / "x.tif").pages)
     assert count == 4
-    tifffile.imwrite(tmp_path / "y.tif", stack, truncate=True)
+    tifffile.imwrite(tmp_path / "y.tif", stack, truncate=True, photometric="minisblack")
     with pytest.raises(ImageFileError, match="one page an image"):
         open_image(tmp_path / "y.tif")
 
@@ -683,5 +683,6 @@ def test_importing_io_loads_no_decoder():
     import subprocess
 
     code = "import sys, fastsr.io; print([m for m in ('PIL', 'tifffile', 'tqdm', 'click') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

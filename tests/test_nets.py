@@ -58,7 +58,7 @@ def test_parameter_counts():
     assert parameters(SRGANDiscriminator()) == 5_215_425
 
 
-@pytest.mark.parametrize("h, w", SIZES)
+@pytest.mark.parametrize(("h", "w"), SIZES)
 @pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
 def test_inference_form_equals_training_form(name, h, w):
@@ -71,12 +71,13 @@ def test_inference_form_equals_training_form(name, h, w):
     y = net(x)
     errors = [relative_error(y, form.float()(x.float()).double()) for form in (net, inference)]
     print(
-        f"{name} {h}x{w}: float32 against float64: training form {errors[0]:.1e}, inference form {errors[1]:.1e}"
+        f"{name} {h}x{w}, float32 against float64: "
+        f"training form {errors[0]:.1e}, inference form {errors[1]:.1e}"
     )
     assert max(errors) < 1e-4
 
 
-@pytest.mark.parametrize("h, w", SIZES)
+@pytest.mark.parametrize(("h", "w"), SIZES)
 @torch.no_grad()
 def test_fmen_collapsed_equals_wide(h, w):
     net = randomize(FMEN(4).double())

@@ -57,7 +57,7 @@ def test_grey_form_of_random_networks(seed):
     assert np.abs(reference.run(*passes.optimize(*grey), g)[0] - expected).max() <= 5 * limit
 
 
-@pytest.mark.parametrize("channels_in, channels_out", [(1, 3), (3, 1)])
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(1, 3), (3, 1)])
 def test_grey_form_needs_colour(channels_in, channels_out):
     b = GraphBuilder(channels_in)
     built = b.finish(b.conv(INPUT, normal(channels_out, channels_in, 3, 3)))

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from fastsr.errors import OptionError  # noqa: E402
 from training import export, recipe  # noqa: E402
 from training.data import TRAINING_SETS, Crops, make_pairs  # noqa: E402
-from training.loop import Training, train  # noqa: E402
+from training.loop import Training, loss_of, train, upscale  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
 
 RECIPES = sorted((recipe.Path(recipe.__file__).parent / "recipes").glob("*.toml"))
@@ -18,55 +18,59 @@ TINY = Recipe("tiny", "fmen", (4,), steps=12, batch=2, crop=32, lr=1e-3, data={}
 
 
 def pictures(count=4, h=56, w=72):
-    """Coloured waves and edges: (h, w, 3) uint8."""
+    """Random coloured 8x8 blocks, which a network soon learns to sharpen: (h, w, 3) uint8."""
     rng = np.random.default_rng(5)
-    y, x = np.mgrid[:h, :w]
-    images = []
-    for _ in range(count):
-        a, b, phase = rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4), rng.uniform(0, 6, 3)
-        wave = np.sin(a * y[..., None] + b * x[..., None] + phase)
-        edges = np.where(a * (y - h / 2) > b * (x - w / 2), 60.0, -60.0)[..., None]
-        images.append((128 + 60 * wave + edges).clip(0, 255).astype(np.uint8))
-    return images
+    blocks = rng.integers(0, 2, (count, h // 8, w // 8, 3)).repeat(8, 1).repeat(8, 2)
+    return list((blocks * 200 + 20).astype(np.uint8))
 
 
 def crops(r):
-    return Crops([make_pairs(pictures(), r.scales)], r.batch, r.crop, r.seed)
+    return Crops([make_pairs(pictures(), r.scales)], r.batch, r.crop, r.seed, r.margin)
 
 
 def run(r, out, stop_at=None, **options):
     """Train; with `stop_at`, break off after so many steps, as a killed process would."""
     training = Training(r, crops(r))
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     step = training.run_step
 
     def run_step(advance):
         if training.step == stop_at:
-            raise Killed
+            raise KilledError
         return step(advance)
 
     training.run_step = run_step
     if stop_at is None:
         train(training, out, say=lambda line: None, **options)
     else:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(training, out, say=lambda line: None, **options)
     return training
 
 
-@pytest.mark.parametrize("net, scales", [("fmen", (4,)), ("vdsr", (2, 3, 4)), ("srgan_generator", (4,))])
-def test_loss_falls(net, scales, tmp_path):
-    r = dataclasses.replace(TINY, net=net, scales=scales, crop=24, steps=40, bf16=0.5)
+@pytest.mark.parametrize("net", recipe.NETS)
+def test_loss_falls(net):
+    r = dataclasses.replace(TINY, net=net, batch=4, crop=24, steps=60, warmup=5, bf16=0.5)
+    if net == "vdsr":
+        r = dataclasses.replace(r, margin=1, lr=3e-4)
     training = Training(r, crops(r))
+    x, target, s = crops(dataclasses.replace(r, batch=16, seed=9)).next()
+
+    def held_out():  # in batch-norm training mode, since 60 steps leave the running statistics behind
+        with torch.no_grad():
+            return loss_of(r.loss, upscale(training.net, x, s, r.margin), target).item()
+
+    before = held_out()
     losses = [training.run_step(1 / r.steps) for _ in range(r.steps)]
     assert np.isfinite(losses).all()
-    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
+    # VDSR starts from the bicubic image, so there is less to gain than from nothing.
+    assert held_out() < before * (0.95 if net == "vdsr" else 0.5)
 
 
-@pytest.mark.parametrize("net, scales", [("fmen", (4,)), ("vdsr", (2, 3, 4))])
+@pytest.mark.parametrize(("net", "scales"), [("fmen", (4,)), ("vdsr", (2, 3, 4))])
 def test_interrupted_equals_uninterrupted(net, scales, tmp_path):
     r = dataclasses.replace(TINY, net=net, scales=scales, crop=24)
     whole = run(r, tmp_path / "whole")
@@ -96,15 +100,18 @@ def test_clock_bounds_the_run(tmp_path):
     assert 1 < training.step < 10**4
 
 
-def test_batches_hold_matching_crops():
-    r = dataclasses.replace(TINY, scales=(2, 3, 4), batch=8, crop=24)
+@pytest.mark.parametrize("margin", [0, 1])
+def test_batches_hold_matching_crops(margin):
+    r = dataclasses.replace(TINY, net="vdsr", scales=(2, 3, 4), batch=8, crop=24, margin=margin)
     stream = crops(r)
     for _ in range(4):
         lr, hr, s = stream.next()
-        assert lr.shape == (8, 3, 24 // s, 24 // s)
+        h = 24 // s
+        assert lr.shape == (8, 3, h + 2 * margin, h + 2 * margin)
         assert hr.shape == (8, 3, 24, 24)
         means = hr.unflatten(2, (-1, s)).unflatten(4, (-1, s)).mean((3, 5))  # same orientation, same place
-        assert (means - lr).abs().mean() < 0.05
+        inside = slice(margin, margin + h)
+        assert (means - lr[:, :, inside, inside]).abs().mean() < 0.1  # 0.4 for any other place
 
 
 def test_weights_survive_the_file(tmp_path, monkeypatch):
@@ -116,7 +123,9 @@ def test_weights_survive_the_file(tmp_path, monkeypatch):
     export.save_inference(training, net, tmp_path / "x.pt")
     loaded = export.load_inference(tmp_path / "x.pt")
     x = torch.rand(1, 3, 6, 5)
-    assert torch.equal(loaded(x), net(x))
+    torch.testing.assert_close(loaded(x), net(x))
+    for a, b in zip(net.state_dict().values(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
     card = export.load_card(tmp_path / "x.pt")
     assert card["steps"] == 1
     assert card["scores"]["Set5 x4"]["psnr"] == 30.0
@@ -142,3 +151,17 @@ def test_recipe_errors_name_the_key(tmp_path):
         dataclasses.replace(TINY, net="edsr")
     with pytest.raises(OptionError, match="crop"):
         dataclasses.replace(TINY, crop=30)
+    with pytest.raises(OptionError, match="margin"):
+        dataclasses.replace(TINY, margin=2)
+
+
+def test_export_writes_a_compiled_model(tmp_path, monkeypatch):
+    from fastsr.graph import CompiledModel
+
+    monkeypatch.setattr(export, "evaluate", lambda net, benchmark, scale: {"psnr": 30.0, "ssim": 0.9})
+    training = Training(TINY, crops(TINY))
+    export.save_inference(training, training.result(), tmp_path / "x.pt")
+    export.export(tmp_path / "x.pt", tmp_path / "x.fsr")
+    model = CompiledModel.load(tmp_path / "x.fsr")
+    assert model.name == "tiny"
+    assert model.card["degradation"].startswith("MATLAB imresize")

@@ -34,7 +34,9 @@ def main() -> None:
     recipe = recipes.load(args.recipe)
     if args.steps:
         recipe = dataclasses.replace(recipe, steps=args.steps)
-    crops = Crops(load_sets(recipe.data, recipe.scales, recipe.crop), recipe.batch, recipe.crop, recipe.seed)
+    least = recipe.crop + (2 * recipe.margin + 1) * max(recipe.scales)
+    sets = load_sets(recipe.data, recipe.scales, least)
+    crops = Crops(sets, recipe.batch, recipe.crop, recipe.seed, recipe.margin)
     deadline = args.finish_by or (time.time() + 60 * args.minutes if args.minutes else None)
 
     def on_result(training: Training, net: nn.Module) -> None:

@@ -54,15 +54,15 @@ def make_pairs(images: list[NDArray[np.uint8]], scales: tuple[int, ...], weight:
     return Pairs(images, lr, weight)
 
 
-def load_sets(weights: dict[str, float], scales: tuple[int, ...], crop: int) -> list[Pairs]:
-    """Read the named training sets; images smaller than `crop` HR pixels are left out."""
+def load_sets(weights: dict[str, float], scales: tuple[int, ...], least: int) -> list[Pairs]:
+    """Read the named training sets; images with a side of less than `least` HR pixels are left out."""
     if unknown := weights.keys() - set(TRAINING_SETS):
         raise OptionError(f"{sorted(unknown)} are no training sets; these are: {TRAINING_SETS}")
     sets = []
     for name, weight in weights.items():
         with ThreadPoolExecutor(2) as pool:
             images = list(pool.map(read_rgb, image_paths(data_root() / "train" / name)))
-        sets.append(make_pairs([x for x in images if min(x.shape[:2]) >= crop + max(scales)], scales, weight))
+        sets.append(make_pairs([x for x in images if min(x.shape[:2]) >= least], scales, weight))
     return sets
 
 
@@ -73,27 +73,29 @@ class Crops:
     eight orientations. The state of the stream is a checkpoint's data order.
     """
 
-    def __init__(self, sets: list[Pairs], batch: int, crop: int, seed: int) -> None:
-        self.sets, self.batch, self.crop = sets, batch, crop
+    def __init__(self, sets: list[Pairs], batch: int, crop: int, seed: int, margin: int = 0) -> None:
+        self.sets, self.batch, self.crop, self.margin = sets, batch, crop, margin
         self.weights = np.array([s.weight for s in sets]) / sum(s.weight for s in sets)
         self.scales = tuple(sets[0].lr)
         self.rng = np.random.default_rng(seed)
 
     def next(self) -> tuple[Tensor, Tensor, int]:
-        """Return LR (N, 3, crop/s, crop/s) and HR (N, 3, crop, crop), float32 in 0..1, and s."""
+        """Return LR (N, 3, h, h), h = crop/s + 2 * margin, HR (N, 3, crop, crop), float32 in 0..1, and s."""
         s = int(self.rng.choice(self.scales))
         pairs = [self._one(s) for _ in range(self.batch)]
         return to_tensor(np.stack([p[0] for p in pairs])), to_tensor(np.stack([p[1] for p in pairs])), s
 
     def _one(self, s: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        rng, size = self.rng, self.crop // s
+        rng, m = self.rng, self.margin
+        size = self.crop // s + 2 * m
         chosen = self.sets[rng.choice(len(self.sets), p=self.weights)]
         i = rng.integers(len(chosen.hr))
         lr, hr = chosen.lr[s][i], chosen.hr[i]
         y, x = rng.integers(lr.shape[0] - size + 1), rng.integers(lr.shape[1] - size + 1)
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         a = lr[y : y + size, x : x + size]
-        b = hr[y * s : y * s + self.crop, x * s : x * s + self.crop]
+        top, left = (y + m) * s, (x + m) * s
+        b = hr[top : top + self.crop, left : left + self.crop]
         if flip:
             a, b = a[:, ::-1], b[:, ::-1]
         return np.rot90(a, turns), np.rot90(b, turns)

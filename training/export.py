@@ -37,7 +37,7 @@ def save_inference(training: Training, net: nn.Module, path: Path) -> None:
         "seed": recipe.seed,
         "date": datetime.date.today().isoformat(),
         "machine": f"{cpu_name()}, {torch.get_num_threads()} threads of {os.cpu_count()}",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "protocol": "luma PSNR and SSIM (BT.601 Y), 8-bit results, scale pixels cut at the border",
         "scores": {
             f"{benchmark} x{s}": evaluate(net, benchmark, s)
@@ -70,11 +70,14 @@ def load_card(path: Path) -> dict[str, Any]:
 
 
 def export(source: nn.Module | Path, out: Path) -> None:
-    """Compile a network (either form, or a file of `save_inference`) and write it as .fsr."""
-    import fastsr
+    """Compile a network (either form, or a file of `save_inference` with its card) and write it as .fsr."""
+    from fastsr.graph import compile_model  # training itself needs no compiler
 
-    net = load_inference(source) if isinstance(source, Path) else source
-    fastsr.compile(net).save(out)
+    if isinstance(source, Path):
+        card = load_card(source)
+        compile_model(load_inference(source), name=card["name"], card=card).save(out)
+    else:
+        compile_model(source).save(out)
 
 
 def cpu_name() -> str:

@@ -33,9 +33,9 @@ def make_net(recipe: Recipe) -> nn.Module:
     return VDSR() if recipe.net == "vdsr" else SRGANGenerator()
 
 
-def upscale(net: nn.Module, x: Tensor, scale: int) -> Tensor:
+def upscale(net: nn.Module, x: Tensor, scale: int, margin: int = 0) -> Tensor:
     """Run any of the networks on LR x (N, 3, H, W): VDSR enlarges first, the others by themselves."""
-    y: Tensor = net.upscale(x, scale) if hasattr(net, "upscale") else net(x)  # type: ignore[operator]
+    y: Tensor = net.upscale(x, scale, margin) if hasattr(net, "upscale") else net(x)  # type: ignore[operator]
     return y
 
 
@@ -45,12 +45,19 @@ def loss_of(name: str, y: Tensor, target: Tensor) -> Tensor:
     return difference.abs().mean() if name == "l1" else (difference.square() + 1e-6).sqrt().mean()
 
 
+def inference_form(net: nn.Module) -> nn.Module:
+    """Return the inference form of a network of `make_net`."""
+    inference: nn.Module = net.to_inference()  # type: ignore[operator]
+    return inference
+
+
 class Training:
     """One run: everything that a checkpoint has to hold, and one step of it."""
 
     def __init__(self, recipe: Recipe, crops: Crops) -> None:
         self.recipe, self.crops = recipe, crops
-        self.net = make_net(recipe).to(memory_format=torch.channels_last)
+        self.net = make_net(recipe)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=recipe.lr, betas=(0.9, 0.99))
         self.step = 0
@@ -66,10 +73,10 @@ class Training:
         x, target, scale = self.crops.next()
         self.net.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.progress < recipe.bf16):
-            y = upscale(self.net, x, scale)
+            y = upscale(self.net, x, scale, recipe.margin)
         loss = loss_of(recipe.loss, y, target)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip)
         self.optimizer.step()
         self.step += 1
@@ -103,8 +110,7 @@ class Training:
             with torch.no_grad():
                 for _ in range(CALIBRATION_BATCHES):
                     upscale(net, crops.next()[0], self.recipe.scales[0])
-        inference: nn.Module = net.eval().to_inference()  # type: ignore[operator]
-        return inference
+        return inference_form(net.eval())
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: whole or not at all."""
@@ -139,7 +145,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @torch.no_grad()
 def evaluate(net: nn.Module, benchmark: str, scale: int) -> dict[str, float]:
-    """Return mean luma PSNR (dB) and SSIM of 8-bit results on a benchmark, `scale` pixels cut at the border."""
+    """Return mean luma PSNR (dB) and SSIM of 8-bit results, `scale` pixels cut at each border."""
     scores = []
     for path in image_paths(data_root() / "benchmarks" / benchmark):
         hr = crop_to_multiple(read_rgb(path), scale)

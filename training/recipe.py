@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from fastsr.errors import OptionError
+
+tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 NETS = ("fmen", "vdsr", "srgan_generator")
 LOSSES = ("l1", "charbonnier")
@@ -24,6 +22,7 @@ class Recipe:
 
     net: one of NETS. scales: what is trained; FMEN has one, VDSR several, one drawn for each step.
     steps, batch: optimizer steps, crops a step. crop: HR pixels a side, a multiple of every scale.
+    margin: LR pixels around each crop that VDSR's bicubic enlargement needs, and that are cut behind it.
     lr: peak of Adam's learning rate, reached after `warmup` steps and let down to `lr_end` by a cosine.
     clip: largest gradient norm. ema: decay of the averaged weights, which are the result.
     bf16: share of the run, from its start, under bfloat16 autocast; the rest is float32.
@@ -38,6 +37,7 @@ class Recipe:
     crop: int
     lr: float
     data: dict[str, float]
+    margin: int = 0
     loss: str = "l1"
     lr_end: float = 1e-6
     warmup: int = 100
@@ -51,6 +51,8 @@ class Recipe:
             raise OptionError(f"net is {self.net!r}; one of {NETS} is needed")
         if self.loss not in LOSSES:
             raise OptionError(f"loss is {self.loss!r}; one of {LOSSES} is needed")
+        if self.margin and self.net != "vdsr":
+            raise OptionError(f"margin is {self.margin}; only vdsr has a use for one, {self.net} needs 0")
         if not self.scales or any(self.crop % s for s in self.scales):
             raise OptionError(f"crop is {self.crop} HR pixels; a multiple of each of {self.scales} is needed")
 

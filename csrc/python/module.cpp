@@ -140,10 +140,15 @@ class PythonSource : public RowSource {
     py::gil_scoped_acquire gil;
     return raised_.guard([&] {
       held_ = read_(rows.begin, rows.end).cast<py::array>();
-      view = view_of(held_, held_.data(), channels_);
-      if (view.type != type_ || view.height != rows.size() || view.width != width_) {
-        throw py::value_error("read() returned rows of another shape or type");
+      if (held_.ndim() != 3 || held_.shape(0) != rows.size() || held_.shape(1) != width_ ||
+          held_.shape(2) != channels_ || !held_.dtype().equal(dtype_of(type_))) {
+        check({Code::shape, "read(" + std::to_string(rows.begin) + ", " + std::to_string(rows.end) + ") returned " +
+                                py::str(held_.attr("shape")).cast<std::string>() + " pixels of type " +
+                                py::str(held_.dtype()).cast<std::string>() + "; (" + std::to_string(rows.size()) + ", " +
+                                std::to_string(width_) + ", " + std::to_string(channels_) +
+                                ") of the image's type are needed"});
       }
+      view = view_of(held_, held_.data(), channels_);
       view.data = view.at(0, columns.begin);
       view.width = columns.size();
     });

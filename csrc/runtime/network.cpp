@@ -61,7 +61,7 @@ Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Grap
   return Result<std::unique_ptr<Network>>(std::move(network));
 }
 
-Network::~Network() = default;
+Network::~Network() { drop_idle(); }
 
 Status Network::check(const Request& r) const {
   if (r.height < 1 || r.width < 1 || r.height > kMaxExtent || r.width > kMaxExtent) {
@@ -96,13 +96,20 @@ Result<Plan> Network::plan(const Request& request) const {
   return make_plan(pipeline_, request.height, request.width, request.box, limits(request));
 }
 
+void Network::drop_idle() {
+  for (std::unique_ptr<Session>& session : idle_) {
+    if (session->orphaned()) (void)session.release();  // joining threads that are not here would wait for ever
+  }
+  idle_.clear();
+}
+
 Status Network::run(const Request& request) {
   FASTSR_TRY(check(request));
   const PlanLimits limits = this->limits(request);
   std::unique_ptr<Session> session;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!idle_.empty() && !idle_.back()->fits(request, limits)) idle_.clear();
+    if (!idle_.empty() && (idle_.back()->orphaned() || !idle_.back()->fits(request, limits))) drop_idle();
     if (!idle_.empty()) {
       session = std::move(idle_.back());
       idle_.pop_back();
@@ -115,7 +122,7 @@ Status Network::run(const Request& request) {
   }
   const Status status = session->run(request);
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!idle_.empty() && !idle_.back()->fits(request, limits)) idle_.clear();
+  if (!idle_.empty() && !idle_.back()->fits(request, limits)) drop_idle();
   idle_.push_back(std::move(session));
   return status;
 }

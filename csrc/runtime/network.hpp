@@ -89,6 +89,7 @@ class Network {
   Network() = default;
   Status check(const Request& request) const;
   PlanLimits limits(const Request& request) const;
+  void drop_idle();
 
   const ModelFile* file_ = nullptr;
   const Graph* graph_ = nullptr;
@@ -96,7 +97,7 @@ class Network {
   Pipeline pipeline_;
   std::vector<PackedConv> convs_;  // of each node; empty for other operations
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Session>> idle_;  // guarded by mutex_; all of the shape that ran last
+  std::vector<std::unique_ptr<Session>> idle_;  // guarded by mutex_; all of the call that ran last
 };
 
 // A source and a sink over pixels in memory. `origin`: where view's first pixel lies in the image.

@@ -104,9 +104,11 @@ bool Session::allocate() {
   return true;
 }
 
+bool Session::orphaned() const { return process_ != process_id(); }
+
 bool Session::fits(const Request& r, const PlanLimits& limits) const {
   const Box &a = plan_.box, &b = r.box;
-  return process_ == process_id() && plan_.height == r.height && plan_.width == r.width &&
+  return plan_.height == r.height && plan_.width == r.width &&
          a.rows.begin == b.rows.begin && a.rows.end == b.rows.end && a.columns.begin == b.columns.begin &&
          a.columns.end == b.columns.end && limits_.max_memory == limits.max_memory &&
          limits_.threads == limits.threads && limits_.strip == limits.strip && limits_.panels == limits.panels &&

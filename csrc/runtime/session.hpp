@@ -17,6 +17,8 @@ class Session {
   static Result<std::unique_ptr<Session>> make(const Network& network, const Request& request, const PlanLimits& limits);
 
   bool fits(const Request& request, const PlanLimits& limits) const;
+  // Made by the process that forked this one. Its threads are not here: it can neither run nor be destroyed.
+  bool orphaned() const;
   Status run(const Request& request);
 
  private:
@@ -71,7 +73,7 @@ class Session {
   std::vector<std::vector<float>> column_weights_;  // of each resize node
   std::vector<std::vector<int>> column_starts_;
   Mapping mapping_;
-  long process_ = 0;  // threads do not survive a fork: a session is used by the process that made it
+  long process_ = 0;  // that made the session
 };
 
 }  // namespace fastsr

@@ -1,0 +1,61 @@
+"""The back ends, fastest first. Adding one: its file, and a line here."""
+
+from __future__ import annotations
+
+import os
+
+from fastsr.backends import native, onnx_rt, torch_ref
+from fastsr.backends.arrays import WholeImageRunner
+from fastsr.backends.base import Backend
+from fastsr.errors import BackendUnavailableError, OptionError
+
+BACKENDS: list[Backend] = [
+    Backend(
+        "native",
+        "our C++ engine for CPUs: streaming, exact",
+        native.why_unavailable,
+        native.NativeRunner,
+    ),
+    Backend(
+        "onnx",
+        "ONNX Runtime, whole image at once",
+        onnx_rt.why_unavailable,
+        lambda model, scale, channels, threads: WholeImageRunner(model, scale, channels, onnx_rt.OnnxRunner, threads),
+    ),
+    Backend(
+        "torch",
+        "PyTorch: the slow reference",
+        torch_ref.why_unavailable,
+        lambda model, scale, channels, threads: WholeImageRunner(
+            model, scale, channels, torch_ref.TorchRunner, threads
+        ),
+    ),
+]
+
+
+def backends() -> dict[str, str | None]:
+    """Return every back end, fastest first: None where it can run here, or else the reason and what to install."""
+    return {backend.name: backend.why_unavailable() for backend in BACKENDS}
+
+
+def choose_backend(name: str) -> Backend:
+    """Return the back end called `name`; "auto": the first that can run here.
+
+    FASTSR_BACKEND overrides "auto". Raises OptionError, BackendUnavailableError (with the reason).
+    """
+    if name == "auto":
+        name = os.environ.get("FASTSR_BACKEND", "auto")
+    reasons = []
+    for backend in BACKENDS:
+        if name not in ("auto", backend.name):
+            continue
+        reason = backend.why_unavailable()
+        if reason is None:
+            return backend
+        reasons.append(f"{backend.name}: {reason}")
+        if name == backend.name:
+            raise BackendUnavailableError(f"backend {name!r} cannot run here: {reason}")
+    if reasons:
+        raise BackendUnavailableError("no back end can run here: " + "; ".join(reasons))
+    known = ", ".join(["auto"] + [backend.name for backend in BACKENDS])
+    raise OptionError(f"backend is {name!r}; one of {known} is needed")

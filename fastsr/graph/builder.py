@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastsr.errors import GraphError
 from fastsr.graph.ir import (
     INPUT,
     Array,
@@ -61,8 +62,10 @@ class GraphBuilder:
         self._known: dict[tuple[tuple[int, ...], bytes], str] = {}
 
     def tensor(self, values: npt.ArrayLike, name: str) -> str:
-        """Store a float32 tensor and return its name."""
+        """Store a float32 tensor and return its name. Raises GraphError for NaN and infinity."""
         array = as_float32(values)
+        if not np.isfinite(array).all():
+            raise GraphError(f"{name}: NaN or infinity; finite float32 values are needed")
         key = array.shape, array.tobytes()
         if key not in self._known:
             self._known[key] = fresh_name(plain_name(name), self.tensors)

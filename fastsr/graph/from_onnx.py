@@ -88,7 +88,9 @@ def _checked(onnx: Any, model: Any, where: str) -> Any:
             "(onnx.version_converter converts)"
         )
     if len(model.functions):
-        model = onnx.inliner.inline_local_functions(model)
+        from onnx.inliner import inline_local_functions
+
+        model = inline_local_functions(model)
     for node in model.graph.node:
         known = node.op_type in onnx_ops.OPERATIONS or node.op_type in onnx_ops.CONSTANT_OPERATIONS
         if not known or node.domain not in ("", "ai.onnx"):
@@ -165,7 +167,8 @@ class _Reader:
 
     def _results(self, builder: GraphBuilder, entry: Any, node: OnnxNode) -> list[Operand]:
         try:
-            return self._constants(entry, node) if node.is_constant() else onnx_ops.apply(builder, node)
+            with np.errstate(all="ignore"):  # what is not finite is refused when it is stored
+                return self._constants(entry, node) if node.is_constant() else onnx_ops.apply(builder, node)
         except FastSRError:
             raise
         except Exception as error:  # a constant of the wrong shape, an option that is missing
@@ -181,8 +184,7 @@ class _Reader:
         if _size_bound(node.op, arrays) > MAX_CONSTANT:
             raise node.unsupported(f"its result may have more than {MAX_CONSTANT} numbers")
         feeds = {name: x for name, x in zip(entry.input, node.inputs, strict=True) if name}
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(entry, opsets={"": self.opset}).run(None, feeds)
+        results = ReferenceEvaluator(entry, opsets={"": self.opset}).run(None, feeds)
         return [np.asarray(result) for result in results]
 
 

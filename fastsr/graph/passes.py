@@ -90,41 +90,34 @@ def fuse_pointwise(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, T
     A first step of add or mul can go into the maker of either operand; the one that comes last takes it. The
     joined node stands where the Pointwise stood, behind all of its operands, under the maker's name.
     """
-    nodes, output = list(graph.nodes), graph.output
-    place = 0
-    while place < len(nodes):
-        reader = nodes[place]
-        readers = Counter(name for node in nodes for name in node.inputs)
-        makers = {n.name: i for i, n in enumerate(nodes[:place]) if isinstance(n, (Conv, Pointwise))}
-        joined = _joined(reader, nodes, makers, readers, output) if isinstance(reader, Pointwise) else None
-        if joined is None:
-            place += 1
-            continue
-        nodes[place] = joined
-        renamed = {reader.name: joined.name}
-        nodes[place + 1 :] = [_renamed(node, renamed) for node in nodes[place + 1 :]]
-        output = renamed.get(output, output)
-        del nodes[makers[joined.name]]
-        place -= 1
-    return replace(graph, nodes=tuple(nodes), output=output), dict(tensors)
-
-
-def _joined(
-    reader: Pointwise, nodes: list[Node], makers: dict[str, int], readers: Counter[str], output: str
-) -> Stepped | None:
-    operands = _operands(reader)
-    candidates: list[str | None] = [reader.inputs[0]]
-    if operands and STEP_FIELDS[operands[0][0].op][2]:
-        candidates.append(operands[0][1])
-    possible = [x for x in candidates if x in makers and readers[x] == 1 and x != output]
-    if not possible:
-        return None
-    main = max(possible, key=lambda x: makers[x])
-    if main != reader.inputs[0]:  # a + b = b + a
-        operands[0] = operands[0][0], reader.inputs[0]
-    maker = nodes[makers[main]]
-    assert isinstance(maker, (Conv, Pointwise))
-    return _with_steps(maker, maker.inputs[0], _operands(maker) + operands)
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    renamed: dict[str, str] = {}
+    made: dict[str, Node] = {}
+    place: dict[str, int] = {}
+    for index, original in enumerate(graph.nodes):
+        node = _renamed(original, renamed)
+        while isinstance(node, Pointwise):
+            output = renamed.get(graph.output, graph.output)
+            operands = _operands(node)
+            choice = [node.inputs[0]]
+            if operands and operands[0][1] is not None:
+                choice.append(operands[0][1])
+            possible = [
+                x for x in choice if isinstance(made.get(x), (Conv, Pointwise)) and readers[x] == 1 and x != output
+            ]
+            if not possible:
+                break
+            main = max(possible, key=lambda x: place[x])
+            if main != node.inputs[0]:  # a + b = b + a
+                operands[0] = operands[0][0], node.inputs[0]
+            maker = made.pop(main)
+            assert isinstance(maker, (Conv, Pointwise))
+            readers[main] = readers[original.name]
+            renamed[original.name] = main
+            node = _with_steps(maker, maker.inputs[0], _operands(maker) + operands)
+        made[node.name], place[node.name] = node, index
+    output = renamed.get(graph.output, graph.output)
+    return replace(graph, nodes=tuple(made.values()), output=output), dict(tensors)
 
 
 def fold_affine(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tensors]:

@@ -28,10 +28,10 @@ def run(graph: Graph, tensors: Mapping[str, Array], x: npt.ArrayLike) -> Float64
 def _node(node: Node, inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
     x = inputs[0]
     if isinstance(node, Conv):
-        y = _conv(x, tensors[node.weight].astype(np.float64), node.groups)
+        convolved = _conv(x, tensors[node.weight].astype(np.float64), node.groups)
         if node.bias is not None:
-            y += tensors[node.bias][:, None, None]
-        return _steps(y, node.steps, inputs, tensors)
+            convolved += tensors[node.bias][:, None, None]
+        return _steps(convolved, node.steps, inputs, tensors)
     if isinstance(node, Pointwise):
         return _steps(x, node.steps, inputs, tensors)
     if isinstance(node, Concat):
@@ -39,12 +39,15 @@ def _node(node: Node, inputs: list[Float64], tensors: Mapping[str, Array]) -> Fl
     if isinstance(node, Slice):
         return x[node.begin : node.end]
     if isinstance(node, PixelShuffle):
-        (C, H, W), f = x.shape, node.factor
-        y = x.reshape(C // (f * f), f, f, H, W).transpose(0, 3, 1, 4, 2)
-        y = y.reshape(C // (f * f), H * f, W * f)
-    else:
-        weights = resize_weights(node)
-        y = _resize_rows(_resize_rows(x, weights).swapaxes(1, 2), weights).swapaxes(1, 2)
+        return _pixel_shuffle(x, node.factor)
+    weights = resize_weights(node)
+    y: Float64 = _resize_rows(_resize_rows(x, weights).swapaxes(1, 2), weights).swapaxes(1, 2)
+    return y
+
+
+def _pixel_shuffle(x: Float64, f: int) -> Float64:
+    C, H, W = x.shape
+    y: Float64 = x.reshape(C // (f * f), f, f, H, W).transpose(0, 3, 1, 4, 2).reshape(C // (f * f), H * f, W * f)
     return y
 
 
@@ -52,11 +55,11 @@ def _conv(x: Float64, weight: Float64, groups: int) -> Float64:
     K, C, kh, kw = weight.shape
     H, W = x.shape[1:]
     padded = np.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2))).reshape(groups, C, H + kh - 1, W + kw - 1)
-    w = weight.reshape(groups, K // groups, C, kh, kw)
-    y = np.zeros((groups, K // groups, H, W))
+    w = np.ascontiguousarray(weight.reshape(groups, K // groups, C, kh, kw).transpose(3, 4, 0, 1, 2))
+    y = np.zeros((groups, K // groups, H * W))
     for dy in range(kh):
         for dx in range(kw):
-            y += np.einsum("gkc,gchw->gkhw", w[..., dy, dx], padded[:, :, dy : dy + H, dx : dx + W], optimize=True)
+            y += w[dy, dx] @ padded[:, :, dy : dy + H, dx : dx + W].reshape(groups, C, H * W)
     return y.reshape(K, H, W)
 
 

@@ -185,7 +185,7 @@ def _decode(data: bytes, depth: int, colour_type: int) -> Pixels:
 def _open(data: bytes, rawmode: str | None = None) -> Pixels:
     with open_pillow(io.BytesIO(data), ("PNG",)) as image:
         if rawmode:
-            image.tile = [tile._replace(args=rawmode) for tile in image.tile]
+            image.tile = [(*tile[:3], rawmode) for tile in image.tile]  # type: ignore[misc]
         if image.mode == "P":
             return np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
         if image.mode == "1":

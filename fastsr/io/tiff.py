@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STRIP_BYTES = 2**18
 BIGTIFF_BYTES = 2**32 - 2**25  # a classic TIFF's offsets end at 4 GiB; tags take some of it
 _ZLIB_LEVEL = 3
+_ICC = 34675
 _NO_COMPRESSION, _DEFLATE = 1, 8
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _ALPHA: Any = {0: "unspecified", 1: "premultiplied", 2: "straight"}
@@ -99,7 +100,7 @@ def _open_page(path: Path, tiff: TiffFile, index: int, count: int) -> Source:
     try:
         bands.load(0)  # finds a codec that is missing
     except ValueError as error:
-        if "imagecodecs" not in str(error):
+        if "imagecodecs" not in str(error) and "not supported" not in str(error):
             raise
         return _through_pillow(path, where, page, index, info)
     return _Changed(bands, change) if change else bands
@@ -252,7 +253,7 @@ def _info(tiff: TiffFile, page: TiffPage, count: int, stored: str) -> ImageInfo:
     return ImageInfo(
         format="tiff",
         pages=count,
-        icc=page.iccprofile,
+        icc=bytes(tags.valueof(_ICC, b"")) or None,
         exif=ifd.build_exif(about),
         resolution=resolution,
         resolution_unit=unit,
@@ -370,5 +371,5 @@ class TiffSink:
                 {name: number for number, name in _UNITS.items()}[info.resolution_unit]
             )
         if info.icc:
-            directory[34675] = ifd.Entry(ifd.UNDEFINED, info.icc)
+            directory[_ICC] = ifd.Entry(ifd.UNDEFINED, info.icc)
         return directory

@@ -44,7 +44,9 @@ class RRRB(nn.Module):
         self.wide = False
 
     def kernel(self) -> tuple[Tensor, Tensor]:
-        assert self.expand.bias is not None and self.conv.bias is not None and self.reduce.bias is not None
+        assert self.expand.bias is not None
+        assert self.conv.bias is not None
+        assert self.reduce.bias is not None
         with full_precision(self.conv.weight):
             return collapse_rrrb(
                 self.expand.weight[:, :, 0, 0],
@@ -58,7 +60,8 @@ class RRRB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.wide:
             e = self.expand(F.pad(x, (1, 1, 1, 1)))
-            return x + self.reduce(self.conv(e) + e[:, :, 1:-1, 1:-1])
+            y: Tensor = x + self.reduce(self.conv(e) + e[:, :, 1:-1, 1:-1])
+            return y
         return F.conv2d(x, *self.kernel(), padding=1)
 
     @torch.no_grad()

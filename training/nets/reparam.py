@@ -33,7 +33,7 @@ def collapse_rrrb(
     with zeros before `expand`, so that `conv` meets expand_b outside the image. Du et al. 2022, section 3.3.
     """
     w = w + identity_kernel(w.shape[0], w)
-    outer = (reduce_w @ w.flatten(1)).unflatten(1, w.shape[1:])  # (C, M, 3, 3)
+    outer = (reduce_w @ w.flatten(1)).reshape(-1, *w.shape[1:])  # (C, M, 3, 3)
     kernel = torch.einsum("kmyx,mc->kcyx", outer, expand_w) + identity_kernel(expand_w.shape[1], w)
     return kernel, outer.sum((2, 3)) @ expand_b + reduce_w @ b + reduce_b
 
@@ -54,14 +54,16 @@ def fold_affine_after(w: Tensor, b: Tensor, scale: Tensor, shift: Tensor) -> tup
 
 def running_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Return (scale, shift), each (C,), which `bn` applies in eval mode."""
-    assert bn.running_mean is not None and bn.running_var is not None
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
     scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
     return scale, bn.bias - bn.running_mean * scale
 
 
 def batch_affine(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return (scale, shift) from the statistics of x (N, C, H, W), and move the running ones towards them."""
-    assert bn.running_mean is not None and bn.running_var is not None
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
     x = x.to(bn.weight.dtype)
     var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
     with torch.no_grad():
@@ -114,8 +116,8 @@ def transfer(source: nn.Module, target: nn.Module) -> None:
     A child that has an inference form gives it; a container is walked; any other child is copied.
     """
     for name, child in source.named_children():
-        if hasattr(child, "to_inference"):
-            setattr(target, name, child.to_inference())
+        if (collapse := getattr(child, "to_inference", None)) is not None:
+            setattr(target, name, collapse())
         elif len(list(child.children())) > 0:
             transfer(child, getattr(target, name))
         else:

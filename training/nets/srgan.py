@@ -62,11 +62,11 @@ class _Generator(nn.Module):
         y = head
         for block in self.blocks:
             y = block(y)
-        y = self.body_end(y) + head
+        y = head + self.body_end(y)
         for up in self.ups:
             y = up(y)
-        y = self.tail(y)
-        return y
+        result: Tensor = self.tail(y)
+        return result
 
 
 class _Conv3x3(nn.Conv2d):
@@ -110,8 +110,8 @@ class _Discriminator(nn.Module):
         for layer in self.body:
             y = self.act(layer(y))
         y = F.adaptive_avg_pool2d(y, 1)
-        y = self.fc2(self.act(self.fc1(y)))
-        return y.flatten(1)
+        logits: Tensor = self.fc2(self.act(self.fc1(y)))
+        return logits.flatten(1)
 
 
 class SRGANDiscriminatorInference(_Discriminator):

@@ -1,0 +1,147 @@
+"""What `import fastsr` offers."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastsr.backends.base import Progress
+from fastsr.errors import OptionError
+from fastsr.graph.model import CompiledModel
+from fastsr.models import open_model
+from fastsr.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+
+
+def upscale(
+    image: Any,
+    model: Any = "fmen",
+    *,
+    scale: int = 4,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    value_range: tuple[float, float] | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """Upscale `image` by `scale`; return an image of the same kind and pixel type.
+
+    image: NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, int16, float16, float32 or
+    float64, any strides and byte order; or a PIL image. The 4th channel is alpha. Grey stays grey.
+    model: a name from `fastsr.models()`, the path of a `.fsr` file, or a CompiledModel.
+    backend: "auto" or a name from `fastsr.backends()`. threads: of the CPU; by default all.
+    max_memory: bound on working memory beside image and result, in bytes or as "64MB"; changes speed, not a pixel.
+    value_range: the pixel values (low, high) that mean black and white. By default the whole range of integers,
+    and 0..1 of floats; it is never guessed from the pixels. Integer results are clamped to it, floats are not.
+    progress: called with (rows done, rows in all).
+    Raises ShapeError, DtypeError, PixelValueError (NaN or infinity), OptionError, BackendUnavailableError,
+    MemoryBudgetError (which states the least that would do).
+    """
+    upscaler = _cached(model, scale, backend, threads, parse_size(max_memory), *_environment())
+    return upscaler.upscale(image, value_range=value_range, progress=progress)
+
+
+def load(
+    model: Any = "fmen",
+    *,
+    scale: int | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+) -> Upscaler:
+    """Return a reusable Upscaler: see `upscale` for the arguments and errors.
+
+    scale: by default 4, or the model's only one.
+    """
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int)):
+        raise OptionError(f"scale is {scale!r}; a whole number is needed")
+    opened = open_model(model, scale)
+    if scale is None:
+        scale = 4 if 4 in opened.scales else opened.scales[-1]
+    return Upscaler(opened, scale, backend=backend, threads=threads, max_memory=parse_size(max_memory))
+
+
+def upscale_file(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    model: Any = "fmen",
+    scale: int = 4,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    value_range: tuple[float, float] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Upscale the image file `src` into `dst`, by rows where the formats allow it; return the path written.
+
+    dst: a file, a folder, or None for name_x4.png beside `src`. ICC profile, EXIF and resolution are carried over.
+    The output appears complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises.
+    """
+    from fastsr.io.files import upscale_file as run
+
+    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    return run(src, dst, upscaler, format=format, overwrite=overwrite, value_range=value_range, progress=progress)
+
+
+def compile(source: Any, *, name: str | None = None, card: Mapping[str, Any] | None = None) -> CompiledModel:
+    """Compile a network for every back end; `.save(path)` writes a `.fsr` file.
+
+    source: the path of an ONNX file (opset 11 to 21) or of a `.fsr` file, or an FMEN, VDSR or SRGAN module.
+    Raises UnsupportedOperationError (naming operation and node), GraphError, ModelFileError, OptionError.
+    """
+    from fastsr.graph.compiler import compile_model
+
+    return compile_model(source, name=name, card=card)
+
+
+def doctor() -> dict[str, Any]:
+    """Return what runs here: ISA levels, threads, back ends with reasons, and the result of a self-test."""
+    from fastsr.doctor import examine
+
+    return examine()
+
+
+def parse_size(size: int | str | None) -> int | None:
+    """Return bytes: 64000000, "64MB" (10^6), "64MiB" (2^20), None. Raises OptionError."""
+    if size is None:
+        return None
+    if isinstance(size, str) and (match := _SIZE.fullmatch(size)):
+        number, unit, binary = match.groups()
+        power = " kmgt".index(unit.lower() or " ")
+        value = int(float(number) * (1024 if binary else 1000) ** power)
+    elif isinstance(size, int) and not isinstance(size, bool):
+        value = size
+    else:
+        raise OptionError(f"max_memory is {size!r}; a number of bytes, or such as '64MB' or '1.5GiB', is needed")
+    if value < 1:
+        raise OptionError(f"max_memory is {size!r}; more than 0 bytes are needed")
+    return value
+
+
+def _environment() -> tuple[str | None, str | None]:
+    return os.environ.get("FASTSR_ISA"), os.environ.get("FASTSR_BACKEND")
+
+
+@lru_cache(maxsize=4)
+def _cached_load(
+    model: Any, scale: int, backend: str, threads: int | None, max_memory: int | None, *environment: str | None
+) -> Upscaler:
+    return load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+
+
+def _cached(
+    model: Any, scale: int, backend: str, threads: int | None, max_memory: int | None, *environment: str | None
+) -> Upscaler:
+    if isinstance(model, str) and os.sep not in model and not model.endswith(".fsr") and type(scale) is int:
+        return _cached_load(model, scale, backend, threads, max_memory, *environment)
+    return load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)

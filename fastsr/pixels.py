@@ -1,0 +1,99 @@
+"""Images in, images of the same kind out: what NumPy arrays and PIL images mean as pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsr.backends.base import ValueRange
+from fastsr.errors import DtypeError, OptionError, ShapeError
+
+Pixels = npt.NDArray[Any]
+
+DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
+MAX_EXTENT = 1 << 30
+PIL_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F")
+
+
+@dataclass(frozen=True)
+class Image:
+    """pixels: (H, W, C), C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha; restore: result -> the caller's kind."""
+
+    pixels: Pixels
+    restore: Callable[[Pixels], Any]
+
+
+def open_image(image: Any) -> Image:
+    """Understand a NumPy array (H, W), (H, W, 1), (H, W, 3), (H, W, 4) or a PIL image.
+
+    Raises ShapeError, DtypeError.
+    """
+    if type(image).__module__.partition(".")[0] == "PIL":
+        return _open_pil(image)
+    if not isinstance(image, np.ndarray):
+        raise DtypeError(f"the image is a {type(image).__name__}; a NumPy array or a PIL image is needed")
+    check_dtype(image.dtype)
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise ShapeError(f"the image has shape {image.shape}; (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) is needed")
+    check_extent(image.shape[0], image.shape[1])
+    if image.ndim == 2:
+        return Image(image[:, :, None], lambda result: result[:, :, 0])
+    return Image(image, lambda result: result)
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise DtypeError unless pixels of this type can be upscaled."""
+    if dtype.newbyteorder("=").name not in DTYPES:
+        hint = "; convert it, for example with .astype(np.uint16) or .astype(np.float32)"
+        raise DtypeError(f"the pixels are {dtype.name}; {', '.join(DTYPES)} are possible{hint}")
+
+
+def check_extent(height: int, width: int) -> None:
+    """Raise ShapeError unless the image has pixels, and not too many."""
+    if not (1 <= height <= MAX_EXTENT and 1 <= width <= MAX_EXTENT):
+        raise ShapeError(f"the image is {width} x {height} pixels; 1 to {MAX_EXTENT} per side are possible")
+
+
+def _open_pil(image: Any) -> Image:
+    from PIL import Image as PIL
+
+    mode = image.mode
+    check_extent(image.height, image.width)
+    if mode in ("I;16B", "I;16L", "I;16N"):
+        mode = "I;16"
+    if mode not in PIL_MODES:
+        raise DtypeError(f"the PIL image has mode {image.mode!r}; {', '.join(PIL_MODES)} are possible: use .convert()")
+    if mode == "1":
+        image = image.convert("L")
+    elif mode == "P":
+        transparent = "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "RGB")
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return Image(pixels[:, :, None], lambda result: PIL.fromarray(np.ascontiguousarray(result[:, :, 0])))
+    return Image(pixels, lambda result: PIL.fromarray(result))
+
+
+def values_of(dtype: np.dtype[Any], value_range: tuple[float, float] | None) -> ValueRange:
+    """Return the range of the pixels' values: the whole range of integers, 0..1 of floats, or what was given.
+
+    Integer results are clamped to the range, and to what the type holds. Raises OptionError.
+    """
+    kind = dtype.kind
+    whole = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if kind != "f" else (0.0, 1.0)
+    low, high = whole if value_range is None else _checked(value_range)
+    return ValueRange(low, high, max(low, whole[0]), min(high, whole[1]))
+
+
+def _checked(value_range: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(v) for v in value_range)
+    except (TypeError, ValueError):
+        raise OptionError(f"value_range is {value_range!r}; (low, high) is needed") from None
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise OptionError(f"value_range is ({low}, {high}); two finite numbers, low < high, are needed")
+    return low, high

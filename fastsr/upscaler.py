@@ -1,0 +1,342 @@
+"""A model that is ready to upscale: whole images, regions, tiles and streams, all with the same pixels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastsr.alpha import BLEED, fill_transparent
+from fastsr.backends import choose_backend
+from fastsr.backends.base import NATIVE_DTYPES, Box, Job, Pixels, Progress, Runner, ValueRange
+from fastsr.backends.native import NativeRunner
+from fastsr.errors import BackendError, MemoryBudgetError, OptionError, ShapeError
+from fastsr.graph.model import CompiledModel
+from fastsr.pixels import check_dtype, check_extent, open_image, values_of
+
+MAX_THREADS = 256
+_BAND_ROWS = 256  # LR rows that are converted at once where an image is not upscaled in place
+# Bytes that converting takes for each pixel and channel of a band, and filling under transparency for each pixel.
+_CONVERT_BYTES = 12
+_FILL_BYTES = 160
+
+
+class RowSource(Protocol):
+    """An image that is read by rows. shape: (H, W, C), C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def read(self, y0: int, y1: int) -> Pixels:
+        """Return rows y0 <= y < y1 as (y1 - y0, W, C). Called with growing y0, each row once."""
+        ...
+
+
+class RowSink(Protocol):
+    """Where the rows of a result go."""
+
+    def write(self, y0: int, rows: Pixels) -> Any:
+        """Take rows y0.. as (n, scale * W, C), from top to bottom; `rows` is valid during the call only."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An independent piece of work; boxes are (left, top, right, bottom).
+
+    lr: the LR pixels whose result this is; read: the LR pixels that it needs, lr with the network's halo;
+    sr: where the result belongs in the whole result; shape: (H, W, C) of the whole LR image.
+    """
+
+    lr: Box
+    read: Box
+    sr: Box
+    shape: tuple[int, int, int]
+
+
+class Upscaler:
+    """One model at one scale on one back end. Made by `fastsr.load`; safe to use from many threads.
+
+    name, scale, backend: what runs; model: its CompiledModel; isa: the ISA level of the native engine, or None.
+    """
+
+    def __init__(
+        self,
+        model: CompiledModel,
+        scale: int,
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+            raise OptionError(f"threads is {threads!r}; 1 to {MAX_THREADS} are possible")
+        if scale not in model.scales:
+            known = ", ".join(str(s) for s in model.scales)
+            raise OptionError(f"{model.name} has no scale {scale!r}; it has {known}")
+        self._backend = choose_backend(backend)
+        self._threads = threads
+        self._max_memory = max_memory
+        self._runners: dict[int, Runner] = {}
+        self._lock = threading.Lock()
+        self.model = model
+        self.name = model.name
+        self.scale = scale
+        self.backend = self._backend.name
+        self._channels = sorted(graph.channels for graph in model.graphs if graph.scale == scale)
+        if not any(self._squares(channels) and channels in (1, 3) for channels in self._channels):
+            raise OptionError(f"{self.name} takes {self._channels} channels; 1 or 3, as many in as out, are needed")
+        self.isa = self._runner(self._channels[0]).isa
+
+    def upscale(
+        self, image: Any, *, value_range: tuple[float, float] | None = None, progress: Progress | None = None
+    ) -> Any:
+        """Upscale `image`; see `fastsr.upscale`."""
+        opened = open_image(image)
+        pixels = opened.pixels
+        H, W, C = pixels.shape
+        values = values_of(pixels.dtype, value_range)
+        target = self._target(H, W, C, pixels.dtype)
+        whole = Job(H, W, (0, 0, W, H), (0, 0), values, progress)
+        if self._max_memory is None or self._in_place(C, pixels.dtype):
+            self._run(pixels, target, whole, self._max_memory)
+        else:
+            for band, budget in self._bands(whole, C, pixels.dtype):
+                left, top, right, bottom = self._reads(band, C)
+                part = replace(band, origin=(top, left))
+                rows = slice(band.box[1] * self.scale, band.box[3] * self.scale)
+                self._run(pixels[top:bottom, left:right], target[rows], part, budget)
+        return opened.restore(target)
+
+    def region(self, image: Any, box: Box, *, value_range: tuple[float, float] | None = None) -> Any:
+        """Return exactly what `upscale(image)` has in scale * box, computing little else.
+
+        box: (left, top, right, bottom) in LR pixels, inside the image. Raises OptionError for another box.
+        """
+        opened = open_image(image)
+        H, W, C = opened.pixels.shape
+        box = _checked_box(box, H, W)
+        job = Job(H, W, box, (0, 0), values_of(opened.pixels.dtype, value_range))
+        left, top, right, bottom = self._reads(job, C)
+        job = replace(job, origin=(top, left))
+        target = self._target(box[3] - box[1], box[2] - box[0], C, opened.pixels.dtype)
+        self._run(opened.pixels[top:bottom, left:right], target, job, self._max_memory)
+        return opened.restore(target)
+
+    def tiles(self, shape: tuple[int, ...], size: int | tuple[int, int]) -> Iterator[Tile]:
+        """Cut an image into independent tiles, row by row.
+
+        shape: of the image, (H, W) or (H, W, C); size: of a tile in LR pixels, one number or (height, width).
+        Tiles may be done in any order and on any machine with `upscale_tile`; together they are the whole result,
+        to the bit.
+        """
+        H, W, C = _checked_shape(shape)
+        height, width = (size, size) if isinstance(size, int) else size
+        if height < 1 or width < 1:
+            raise OptionError(f"the tile size is {size}; 1 or more pixels per side are needed")
+        s = self.scale
+        for top in range(0, H, height):
+            for left in range(0, W, width):
+                lr = left, top, min(left + width, W), min(top + height, H)
+                job = Job(H, W, lr, (0, 0), ValueRange(0, 1))
+                yield Tile(lr, self._reads(job, C), (s * lr[0], s * lr[1], s * lr[2], s * lr[3]), (H, W, C))
+
+    def upscale_tile(self, pixels: Any, tile: Tile, *, value_range: tuple[float, float] | None = None) -> Any:
+        """Upscale one tile. pixels: the image's pixels in `tile.read`; returns those of `tile.sr`."""
+        opened = open_image(pixels)
+        left, top, right, bottom = tile.read
+        wanted = (bottom - top, right - left, tile.shape[2])
+        if opened.pixels.shape != wanted:
+            raise ShapeError(f"the tile's pixels are {opened.pixels.shape}; its read box is {wanted}")
+        job = Job(tile.shape[0], tile.shape[1], tile.lr, (top, left), values_of(opened.pixels.dtype, value_range))
+        target = self._target(tile.lr[3] - tile.lr[1], tile.lr[2] - tile.lr[0], tile.shape[2], opened.pixels.dtype)
+        self._run(opened.pixels, target, job, self._max_memory)
+        return opened.restore(target)
+
+    def stream(
+        self,
+        source: RowSource,
+        sink: RowSink,
+        *,
+        value_range: tuple[float, float] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Upscale rows as they come: neither image need fit into memory, and the pixels are those of `upscale`.
+
+        Working memory grows with the width, not with the height.
+        """
+        H, W, C = _checked_shape(source.shape)
+        dtype = np.dtype(source.dtype)
+        check_dtype(dtype)
+        whole = Job(H, W, (0, 0, W, H), (0, 0), values_of(dtype, value_range), progress)
+        if self._in_place(C, dtype):
+            runner = self._runner(C)
+            if runner.stream(source.read, sink.write, dtype, whole, self._max_memory):
+                return
+        window = _Window(source)
+        for band, budget in self._bands(whole, C, dtype):
+            left, top, right, bottom = self._reads(band, C)
+            target = self._target(band.box[3] - band.box[1], W, C, dtype)
+            pixels = window.rows(top, bottom)[:, left:right]
+            self._run(pixels, target, replace(band, origin=(top, left)), budget)
+            sink.write(band.box[1] * self.scale, target)
+
+    # ---- how a job is split into runs of networks ----
+
+    def _runner(self, channels: int) -> Runner:
+        with self._lock:
+            if channels not in self._runners:
+                self._runners[channels] = self._backend.runner(self.model, self.scale, channels, self._threads)
+            return self._runners[channels]
+
+    def _squares(self, channels: int) -> bool:
+        return self.model.graph(self.scale, channels).out_channels == channels
+
+    def _network_channels(self, channels: int) -> int:
+        """Return the channels of the network that upscales grey (1) or RGB (3) pixels."""
+        if channels in self._channels and self._squares(channels):
+            return channels
+        if 1 in self._channels and self._squares(1):
+            return 1  # each colour on its own
+        raise OptionError(f"{self.name} upscales RGB images only; convert the grey image to RGB")
+
+    def _in_place(self, channels: int, dtype: np.dtype[Any]) -> bool:
+        """Say whether the network reads and writes the caller's pixels as they are."""
+        return channels in (1, 3) and self._network_channels(channels) == channels and dtype in NATIVE_DTYPES
+
+    def _reads(self, job: Job, channels: int) -> Box:
+        colours = channels - 1 if channels in (2, 4) else channels
+        left, top, right, bottom = self._runner(self._network_channels(colours)).reads(job.height, job.width, job.box)
+        if colours != channels:
+            left, top = max(left - BLEED, 0), max(top - BLEED, 0)
+            right, bottom = min(right + BLEED, job.width), min(bottom + BLEED, job.height)
+        return left, top, right, bottom
+
+    def _run(self, pixels: Pixels, target: Pixels, job: Job, budget: int | None) -> None:
+        C = pixels.shape[2]
+        if C in (2, 4):
+            colour = fill_transparent(pixels[:, :, :-1], pixels[:, :, -1])
+            first = replace(job, progress=_part(job.progress, 0, C))
+            self._run(colour, target[:, :, :-1], first, budget)
+            alpha = replace(job, values=values_of(pixels.dtype, None), progress=_part(job.progress, C - 1, C))
+            self._run(pixels[:, :, -1:], target[:, :, -1:], alpha, budget)
+        elif pixels.dtype not in NATIVE_DTYPES:
+            with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the engine refuses
+                converted = pixels.astype(np.float32 if pixels.dtype.kind == "f" else pixels.dtype.newbyteorder("="))
+            result = np.empty(target.shape, converted.dtype)
+            self._run(converted, result, job, budget)
+            with np.errstate(over="ignore"):
+                target[...] = result
+        elif self._network_channels(C) != C:
+            for c in range(C):
+                plane = replace(job, progress=_part(job.progress, c, C))
+                self._run(pixels[:, :, c : c + 1], target[:, :, c : c + 1], plane, budget)
+        else:
+            self._runner(C).run(pixels, target, job, budget)
+
+    def _bands(self, whole: Job, channels: int, dtype: np.dtype[Any]) -> Iterator[tuple[Job, int | None]]:
+        """Cut a job into bands of rows whose conversions fit the budget; yield each with the engine's share."""
+        rows, budget = _BAND_ROWS, None
+        if self._max_memory is not None:
+            rows, budget = self._band_within(whole, channels, dtype, self._max_memory)
+        count = -(-whole.height // rows)
+        for i in range(count):
+            box = 0, i * rows, whole.width, min((i + 1) * rows, whole.height)
+            yield replace(whole, box=box, progress=_part(whole.progress, i, count)), budget
+
+    def _band_within(self, whole: Job, channels: int, dtype: np.dtype[Any], limit: int) -> tuple[int, int]:
+        """Return (rows of a band, the engine's share of `limit`): the tallest bands that fit."""
+        runner = self._runner(self._network_channels(channels - 1 if channels in (2, 4) else channels))
+        if not isinstance(runner, NativeRunner):
+            raise OptionError(f"max_memory is kept by backend='native' only, not by {self.backend!r}")
+        least = None
+        for rows in (256, 64, 16, 4, 1):
+            needs = [
+                self._band_needs(runner, band, rows, channels, dtype, limit)
+                for band in self._unlike_bands(whole, rows, channels)
+            ]
+            if all(need <= limit for need, _ in needs):
+                return rows, limit - max(extra for _, extra in needs)
+            need = max(need for need, _ in needs)
+            least = need if least is None else min(least, need)
+        raise MemoryBudgetError(f"max_memory is {limit} bytes; this call needs at least {least} bytes", least or 0)
+
+    def _unlike_bands(self, whole: Job, rows: int, channels: int) -> Iterator[Job]:
+        """Yield the bands that reach the image's border, and one of those between, which are all alike."""
+        between = False
+        for top in range(0, whole.height, rows):
+            band = replace(whole, box=(0, top, whole.width, min(top + rows, whole.height)))
+            _, first, _, last = self._reads(band, channels)
+            inside = first > 0 and last < whole.height
+            if not (inside and between):
+                yield band
+            between |= inside
+
+    def _band_needs(
+        self, runner: NativeRunner, band: Job, rows: int, channels: int, dtype: np.dtype[Any], limit: int
+    ) -> tuple[int, int]:
+        """Return the bytes that a band needs in all (the least, where that is above `limit`), and for conversion."""
+        _, first, _, last = self._reads(band, channels)
+        pixels_in, pixels_out = (last - first) * band.width, rows * band.width * self.scale**2
+        extra = (pixels_in + pixels_out) * channels * (_CONVERT_BYTES + dtype.itemsize)
+        if channels in (2, 4):
+            extra += pixels_in * _FILL_BYTES
+        try:
+            return extra + runner.memory(band.height, band.width, band.box, max(limit - extra, 1)), extra
+        except MemoryBudgetError as error:
+            return extra + error.least, extra
+
+    def _target(self, height: int, width: int, channels: int, dtype: np.dtype[Any]) -> Pixels:
+        shape = height * self.scale, width * self.scale, channels
+        try:
+            return np.empty(shape, dtype)
+        except (MemoryError, ValueError) as error:
+            size = shape[0] * shape[1] * channels * dtype.itemsize
+            hint = "use .stream() or .region(), which need no whole result"
+            raise BackendError(f"the result {shape} takes {size} bytes, which there are not: {hint}") from error
+
+
+class _Window:
+    """Rows of a source, each read once, kept while a later band may read them again."""
+
+    def __init__(self, source: RowSource) -> None:
+        self._source = source
+        self._top = 0
+        self._rows: Pixels = np.empty((0, *source.shape[1:]), source.dtype)
+
+    def rows(self, top: int, bottom: int) -> Pixels:
+        kept = self._rows[top - self._top :]
+        have = top + len(kept)
+        parts = [kept] if have >= bottom else [kept, np.asarray(self._source.read(have, bottom))]
+        self._rows, self._top = np.concatenate(parts), top
+        return self._rows[: bottom - top]
+
+
+def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """Report the progress of part `index` of `count` as progress of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(index * total + done, count * total)
+
+
+def _checked_box(box: Any, height: int, width: int) -> Box:
+    try:
+        left, top, right, bottom = (int(v) for v in box)
+    except (TypeError, ValueError):
+        raise OptionError(f"the box is {box!r}; (left, top, right, bottom) in LR pixels is needed") from None
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise OptionError(
+            f"the box ({left}, {top}, {right}, {bottom}) is empty or not inside the image of {width} x {height} pixels"
+        )
+    return left, top, right, bottom
+
+
+def _checked_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 2, 3, 4)):
+        raise ShapeError(f"the shape is {tuple(shape)}; (H, W) or (H, W, C) with 1 to 4 channels is needed")
+    check_extent(shape[0], shape[1])
+    return shape[0], shape[1], shape[2] if len(shape) == 3 else 1

@@ -1,0 +1,36 @@
+"""What tests share: where the data is, and random images (never zeros)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder with benchmark and medical images, which is not part of the repository."""
+    folder = Path(os.environ.get("FASTSR_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no image data: set FASTSR_DATA (looked in {folder})")
+    return folder
+
+
+@pytest.fixture
+def random_image() -> Callable[..., np.ndarray]:
+    """Return random_image(h, w, channels, dtype, seed): (h, w, channels), or (h, w) for channels=0."""
+
+    def make(h: int, w: int, channels: int = 3, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng([seed, h, w, channels])
+        shape = (h, w, channels) if channels else (h, w)
+        kind = np.dtype(dtype)
+        if kind.kind == "f":
+            return rng.random(shape).astype(kind)
+        return rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, dtype=kind, endpoint=True)
+
+    return make
