@@ -15,8 +15,8 @@ BLEED = 8
 def fill_transparent(colour: npt.NDArray[Any], alpha: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return colour (H, W, C) with visible colour carried up to BLEED pixels into where alpha (H, W) is 0.
 
-    Beyond that it is 0. Each round gives transparent pixels next to known ones the mean of their known neighbours (3 x 3), so a pixel
-    depends on nothing further than BLEED pixels away.
+    Beyond that it is 0. Each round gives transparent pixels next to known ones the mean of their known neighbours
+    (3 x 3), so a pixel depends on nothing further than BLEED pixels away.
     """
     known = alpha != 0
     if known.all():

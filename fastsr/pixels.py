@@ -59,7 +59,7 @@ def check_extent(height: int, width: int) -> None:
 
 
 def _open_pil(image: Any) -> Image:
-    from PIL import Image as PIL
+    from PIL.Image import fromarray
 
     mode = image.mode
     check_extent(image.height, image.width)
@@ -74,8 +74,8 @@ def _open_pil(image: Any) -> Image:
         image = image.convert("RGBA" if transparent else "RGB")
     pixels = np.asarray(image)
     if pixels.ndim == 2:
-        return Image(pixels[:, :, None], lambda result: PIL.fromarray(np.ascontiguousarray(result[:, :, 0])))
-    return Image(pixels, lambda result: PIL.fromarray(result))
+        return Image(pixels[:, :, None], lambda result: fromarray(np.ascontiguousarray(result[:, :, 0])))
+    return Image(pixels, fromarray)
 
 
 def values_of(dtype: np.dtype[Any], value_range: tuple[float, float] | None) -> ValueRange:

@@ -149,7 +149,7 @@ def test_alpha_has_no_dark_fringe():
     assert shown.min() > 240
     black = fastsr.upscale(image[:, :, :3]).astype(float)  # what ignoring alpha would do
     assert (black * alpha + 250 * (1 - alpha)).min() < 220
-    assert 5 < np.count_nonzero((alpha > 0.1) & (alpha < 0.9))  # alpha itself is interpolated
+    assert np.count_nonzero((alpha > 0.1) & (alpha < 0.9)) > 5  # alpha itself is interpolated
 
 
 @pytest.mark.parametrize("channels", [0, 1, 3, 4])
@@ -217,7 +217,10 @@ def test_other_back_ends_give_the_same_picture(backend, random_image):
             other = fastsr.load(model, scale=scale, backend=backend)
             assert other.backend == backend
             assert np.abs(other.upscale(x) - native).max() <= 2e-5
-            assert np.abs(other.region(x, (3, 2, 9, 8)) - native[2 * scale : 8 * scale, 3 * scale : 9 * scale]).max() <= 2e-5
+            assert (
+                np.abs(other.region(x, (3, 2, 9, 8)) - native[2 * scale : 8 * scale, 3 * scale : 9 * scale]).max()
+                <= 2e-5
+            )
     x = random_image(19, 23, 4, "uint8")
     assert np.abs(fastsr.upscale(x, backend=backend).astype(int) - fastsr.upscale(x)).max() <= 1
 

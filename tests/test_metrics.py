@@ -71,9 +71,7 @@ def test_psnr_by_hand():
     b[0, 0] = 4  # mean square error 1
     assert psnr(a, b) == pytest.approx(20 * math.log10(255))
     assert psnr(a.astype(np.uint16), b.astype(np.uint16)) == pytest.approx(20 * math.log10(65535))
-    assert psnr(a.astype(np.float32), b.astype(np.float32), data_range=4.0) == pytest.approx(
-        20 * math.log10(4)
-    )
+    assert psnr(a.astype(np.float32), b.astype(np.float32), data_range=4.0) == pytest.approx(20 * math.log10(4))
     assert psnr(a, a) == math.inf
     assert ssim(np.full((12, 12), 7, np.uint8), np.full((12, 12), 7, np.uint8)) == pytest.approx(1, abs=1e-12)
 
@@ -90,9 +88,7 @@ def test_border_is_cut_from_every_side():
 def test_luma_is_studio_swing():
     corners = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]]], np.uint8)
     np.testing.assert_allclose(luma_bt601(corners), [[16, 235, 81.481]], atol=1e-12)
-    np.testing.assert_allclose(
-        luma_bt601(corners / 255, data_range=1.0) * 255, [[16, 235, 81.481]], atol=1e-12
-    )
+    np.testing.assert_allclose(luma_bt601(corners / 255, data_range=1.0) * 255, [[16, 235, 81.481]], atol=1e-12)
     a, b, _ = noisy_pair((24, 31, 3), np.uint8)
     for metric in (psnr, ssim):
         assert metric(a, b, luma=True) == metric(luma_bt601(a), luma_bt601(b), data_range=255)

@@ -70,10 +70,7 @@ def test_inference_form_equals_training_form(name, h, w):
     # Each form rounds in its own order, hence they differ in float32; 1e-4 is 1/40 of an 8-bit level.
     y = net(x)
     errors = [relative_error(y, form.float()(x.float()).double()) for form in (net, inference)]
-    print(
-        f"{name} {h}x{w}, float32 against float64: "
-        f"training form {errors[0]:.1e}, inference form {errors[1]:.1e}"
-    )
+    print(f"{name} {h}x{w}, float32 against float64: training form {errors[0]:.1e}, inference form {errors[1]:.1e}")
     assert max(errors) < 1e-4
 
 

@@ -28,8 +28,7 @@ class AlignedFloats {
   bool allocate(std::size_t count) {
     release();
     if (count == 0) return true;
-    data_ = static_cast<float*>(
-        ::operator new(count * sizeof(float), std::align_val_t{kCacheLine}, std::nothrow));
+    data_ = static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t{kCacheLine}, std::nothrow));
     size_ = data_ ? count : 0;
     return data_ != nullptr;
   }

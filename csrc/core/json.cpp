@@ -35,7 +35,8 @@ class Parser {
   }
 
   void skip_space() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) {
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) {
       ++at_;
     }
   }
@@ -54,7 +55,10 @@ class Parser {
       case '{': return read_object(value, depth);
       case '[': return read_array(value, depth);
       case '"': value.kind = Json::Kind::string; return read_string(value.string);
-      case 't': value.kind = Json::Kind::boolean; value.boolean = true; return take("true") || fail("unknown word");
+      case 't':
+        value.kind = Json::Kind::boolean;
+        value.boolean = true;
+        return take("true") || fail("unknown word");
       case 'f': value.kind = Json::Kind::boolean; return take("false") || fail("unknown word");
       case 'n': return take("null") || fail("unknown word");
       default: return read_number(value);

@@ -56,8 +56,8 @@ class [[nodiscard]] Result {
 }  // namespace fastsr
 
 // Leave the function with the Status unless it is ok.
-#define FASTSR_TRY(expression)                                  \
-  do {                                                          \
-    ::fastsr::Status fastsr_status = (expression);              \
-    if (!fastsr_status.ok()) return fastsr_status;              \
+#define FASTSR_TRY(expression)                     \
+  do {                                             \
+    ::fastsr::Status fastsr_status = (expression); \
+    if (!fastsr_status.ok()) return fastsr_status; \
   } while (0)

@@ -37,9 +37,9 @@ struct BoundStep {
 
 // A block of output channels that a kernel computes at once. Weights: [kh][c_per_group][kw][count].
 struct ConvBlock {
-  int k0 = 0;       // first output channel
-  int count = 0;    // output channels
-  int c0 = 0;       // first input channel of its group
+  int k0 = 0;     // first output channel
+  int count = 0;  // output channels
+  int c0 = 0;     // first input channel of its group
   std::size_t weights = 0;
 };
 

@@ -173,8 +173,7 @@ void conv(const ConvRow& a) {
 void pointwise(const PointwiseRow& a) {
   for (int c = 0; c < a.channels; ++c) {
     for (std::int64_t x = 0; x < a.width; x += Vec::kSize) {
-      store(a.y + c * a.y_pitch + x,
-            apply_steps(a.steps, a.step_count, load(a.x + c * a.x_pitch + x), c, x));
+      store(a.y + c * a.y_pitch + x, apply_steps(a.steps, a.step_count, load(a.x + c * a.x_pitch + x), c, x));
     }
   }
   clear_pad(a.y, a.y_pitch, a.channels, a.width);
@@ -322,7 +321,7 @@ void store_row(const StoreRow& a) {
 
 }  // namespace
 
-const Kernels FASTSR_LEVEL = {FASTSR_LEVEL_NAME, kMaxBlock, conv,      pointwise, shuffle,
-                              resize,            load_row,  store_row, &conv_rows};
+const Kernels FASTSR_LEVEL = {FASTSR_LEVEL_NAME, kMaxBlock, conv,      pointwise, shuffle, resize,
+                              load_row,          store_row, &conv_rows};
 
 }  // namespace fastsr

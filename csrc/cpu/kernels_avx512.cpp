@@ -1,6 +1,5 @@
-#include "cpu/simd_avx512.hpp"
-
 #include "cpu/kernels.hpp"
+#include "cpu/simd_avx512.hpp"
 
 namespace {
 constexpr int kRegisters = 32;  // accumulators, inputs and one weight

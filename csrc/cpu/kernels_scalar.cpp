@@ -1,6 +1,5 @@
-#include "cpu/simd_scalar.hpp"
-
 #include "cpu/kernels.hpp"
+#include "cpu/simd_scalar.hpp"
 
 namespace {
 constexpr int kRegisters = 16;  // accumulators, inputs and one weight

@@ -68,7 +68,9 @@ struct Graph {
   int output = 0;  // value
   std::vector<Node> nodes;
 
-  int value_channels(int value) const { return value == 0 ? channels : nodes[static_cast<std::size_t>(value - 1)].channels; }
+  int value_channels(int value) const {
+    return value == 0 ? channels : nodes[static_cast<std::size_t>(value - 1)].channels;
+  }
   int value_scale(int value) const { return value == 0 ? 1 : nodes[static_cast<std::size_t>(value - 1)].scale; }
 };
 

@@ -171,9 +171,7 @@ class GraphReader {
     return {};
   }
 
-  bool per_channel(int tensor, int channels) const {
-    return shape(tensor).size() == 1 && shape(tensor)[0] == channels;
-  }
+  bool per_channel(int tensor, int channels) const { return shape(tensor).size() == 1 && shape(tensor)[0] == channels; }
 
   Status read_slice(const Json& json, int channels, Node& node) {
     node.op = NodeOp::slice;
@@ -214,9 +212,11 @@ class GraphReader {
 
   Status read_steps(const Json& json, const Graph& graph, Node& node) {
     static const std::unordered_map<std::string, StepOp> kOps = {
-        {"relu", StepOp::relu},       {"leaky_relu", StepOp::leaky_relu}, {"prelu", StepOp::prelu},
-        {"sigmoid", StepOp::sigmoid}, {"tanh", StepOp::tanh},             {"clip", StepOp::clip},
-        {"affine", StepOp::affine},   {"add", StepOp::add},               {"mul", StepOp::mul}};
+        {"relu", StepOp::relu},     {"leaky_relu", StepOp::leaky_relu},
+        {"prelu", StepOp::prelu},   {"sigmoid", StepOp::sigmoid},
+        {"tanh", StepOp::tanh},     {"clip", StepOp::clip},
+        {"affine", StepOp::affine}, {"add", StepOp::add},
+        {"mul", StepOp::mul}};
     const std::vector<Json>* steps = nullptr;
     FASTSR_TRY(get_array(json, "steps", steps));
     if (steps->size() > 64) return wrong(node, "too many steps");
@@ -343,7 +343,8 @@ Status read_tensor(const std::string& name, const Json& json, std::size_t data_s
   FASTSR_TRY(get_array(json, "data_offsets", range));
   double count = 1;
   for (const Json& axis : *shape) {
-    if (axis.kind != Json::Kind::number || axis.number < 1 || axis.number > 1e9 || axis.number != std::floor(axis.number)) {
+    if (axis.kind != Json::Kind::number || axis.number < 1 || axis.number > 1e9 ||
+        axis.number != std::floor(axis.number)) {
       return bad_file("tensor " + quoted(name) + " has a wrong shape");
     }
     tensor.shape.push_back(static_cast<std::int64_t>(axis.number));
@@ -384,7 +385,9 @@ Status read_tensors(const Container& c, ModelFile& file, std::unordered_map<std:
     if (o.begin != at) return bad_file("tensors overlap or leave holes");
     at = o.end;
   }
-  if (at != c.data_size) return damaged("the file has " + std::to_string(c.data_size) + " bytes of weights, its header says " + std::to_string(at));
+  if (at != c.data_size)
+    return damaged("the file has " + std::to_string(c.data_size) + " bytes of weights, its header says " +
+                   std::to_string(at));
   if (!file.data.allocate(c.data_size / sizeof(float))) return {Code::out_of_memory, "no memory for the weights"};
   if (c.data_size > 0) std::memcpy(file.data.data(), c.data, c.data_size);
   for (std::size_t i = 0; i < file.data.size(); ++i) {

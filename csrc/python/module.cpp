@@ -144,8 +144,8 @@ class PythonSource : public RowSource {
           held_.shape(2) != channels_ || !held_.dtype().equal(dtype_of(type_))) {
         check({Code::shape, "read(" + std::to_string(rows.begin) + ", " + std::to_string(rows.end) + ") returned " +
                                 py::str(held_.attr("shape")).cast<std::string>() + " pixels of type " +
-                                py::str(held_.dtype()).cast<std::string>() + "; (" + std::to_string(rows.size()) + ", " +
-                                std::to_string(width_) + ", " + std::to_string(channels_) +
+                                py::str(held_.dtype()).cast<std::string>() + "; (" + std::to_string(rows.size()) +
+                                ", " + std::to_string(width_) + ", " + std::to_string(channels_) +
                                 ") of the image's type are needed"});
       }
       view = view_of(held_, held_.data(), channels_);
@@ -186,9 +186,8 @@ class PythonSink : public RowSink {
 
   Status commit() override {
     py::gil_scoped_acquire gil;
-    return raised_.guard([&] {
-      write_(rows_.begin, buffer_[py::slice(py::ssize_t{0}, py::ssize_t{rows_.size()}, py::ssize_t{1})]);
-    });
+    return raised_.guard(
+        [&] { write_(rows_.begin, buffer_[py::slice(py::ssize_t{0}, py::ssize_t{rows_.size()}, py::ssize_t{1})]); });
   }
 
   void release() { buffer_ = py::array(); }
@@ -345,7 +344,8 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "The native engine of FastSR. Use the fastsr package, not this module.";
 
   py::class_<Options>(m, "Options")
-      .def(py::init([](int threads, std::uint64_t max_memory, int strip) { return Options{threads, max_memory, strip}; }),
+      .def(py::init(
+               [](int threads, std::uint64_t max_memory, int strip) { return Options{threads, max_memory, strip}; }),
            py::arg("threads") = 0, py::arg("max_memory") = 0, py::arg("strip") = 0);
 
   py::class_<Network>(m, "Network")
@@ -353,10 +353,8 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("channels", [](const Network& n) { return n.graph().channels; })
       .def_property_readonly("out_channels", [](const Network& n) { return n.graph().out_channels; })
       .def_property_readonly("isa", [](const Network& n) { return n.kernels().name; })
-      .def_property_readonly("halo",
-                             [](const Network& n) {
-                               return std::make_pair(n.pipeline().halo_rows, n.pipeline().halo_columns);
-                             })
+      .def_property_readonly(
+          "halo", [](const Network& n) { return std::make_pair(n.pipeline().halo_rows, n.pipeline().halo_columns); })
       .def("run", &run, py::arg("source"), py::arg("target"), py::arg("height"), py::arg("width"), py::arg("origin"),
            py::arg("box"), py::arg("mapping"), py::arg("options"), py::arg("progress") = py::none())
       .def("stream", &stream, py::arg("read"), py::arg("write"), py::arg("dtype"), py::arg("height"), py::arg("width"),

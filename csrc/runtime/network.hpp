@@ -55,15 +55,15 @@ struct Mapping {
 struct Request {
   std::int64_t height = 0;  // of the whole image
   std::int64_t width = 0;
-  Box box;                  // of the image that is wanted
+  Box box;  // of the image that is wanted
   Mapping mapping;
   RowSource* source = nullptr;
   RowSink* sink = nullptr;
   Monitor* monitor = nullptr;
-  int threads = 0;                // 0: as many as the process may use
-  std::uint64_t max_memory = 0;   // bytes; 0: what is sensible
-  int strip = 0;                  // rows that move at once; 0: the planner chooses
-  bool panels = true;             // may rows be asked for several times
+  int threads = 0;                    // 0: as many as the process may use
+  std::uint64_t max_memory = 0;       // bytes; 0: what is sensible
+  int strip = 0;                      // rows that move at once; 0: the planner chooses
+  bool panels = true;                 // may rows be asked for several times
   std::uint64_t staging_per_row = 0;  // bytes that source and sink take for each row of a strip
 };
 

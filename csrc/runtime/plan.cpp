@@ -309,9 +309,9 @@ Result<Plan> make_plan(const Pipeline& p, std::int64_t height, std::int64_t widt
   }
   if (best_strip == 0) {
     if (limits.max_memory) {
-      return Status(Code::memory_budget,
-                    "max_memory is " + bytes_text(limits.max_memory) + "; this call needs at least " + bytes_text(least),
-                    least);
+      return Status(
+          Code::memory_budget,
+          "max_memory is " + bytes_text(limits.max_memory) + "; this call needs at least " + bytes_text(least), least);
     }
     best_strip = least_strip;
     best_panels = most_panels;

@@ -76,20 +76,20 @@ class Schedule {
   std::int64_t begin_of_store() const { return rows_[static_cast<std::size_t>(pipeline_->result)].begin; }
 
   const Pipeline* pipeline_;
-  std::vector<Range> rows_;           // needed rows of each value
-  std::vector<std::int64_t> next_;    // of each stage: the next row to make
-  std::vector<std::int64_t> gone_;    // of each value: the first row still alive
-  std::vector<std::int64_t> made_;    // of each value: one past the last row made
+  std::vector<Range> rows_;         // needed rows of each value
+  std::vector<std::int64_t> next_;  // of each stage: the next row to make
+  std::vector<std::int64_t> gone_;  // of each value: the first row still alive
+  std::vector<std::int64_t> made_;  // of each value: one past the last row made
   int strip_;
 };
 
 struct Plan {
   std::int64_t height = 0;  // of the whole image
   std::int64_t width = 0;
-  Box box;                  // wanted, in pixels of the image
-  int strip = 0;            // rows of the image that move at once
-  std::vector<Range> rows;  // of each value
-  std::int64_t panels = 1;  // vertical panels, done one after another: one for most images
+  Box box;                            // wanted, in pixels of the image
+  int strip = 0;                      // rows of the image that move at once
+  std::vector<Range> rows;            // of each value
+  std::int64_t panels = 1;            // vertical panels, done one after another: one for most images
   std::vector<int> slots;             // of each pool: rows alive at once
   std::vector<int> ring;              // of each value: a power of two, at least its rows alive at once
   std::vector<std::ptrdiff_t> pitch;  // of each pool: floats from channel to channel
@@ -107,8 +107,8 @@ struct Plan {
 struct PlanLimits {
   std::uint64_t max_memory = 0;  // 0: what is sensible
   int threads = 1;
-  int strip = 0;                 // 0: the planner chooses
-  bool panels = true;            // may the image be cut into vertical panels
+  int strip = 0;                      // 0: the planner chooses
+  bool panels = true;                 // may the image be cut into vertical panels
   std::uint64_t staging_per_row = 0;  // bytes that the caller's own buffers take for each row of a strip
 };
 

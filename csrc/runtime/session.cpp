@@ -81,7 +81,8 @@ Result<std::unique_ptr<Session>> Session::make(const Network& network, const Req
 
 bool Session::allocate() {
   std::size_t floats = 0;
-  for (std::size_t pool = 0; pool < plan_.slots.size(); ++pool) floats += plan_.slot_floats[pool] * at(plan_.slots[pool]);
+  for (std::size_t pool = 0; pool < plan_.slots.size(); ++pool)
+    floats += plan_.slot_floats[pool] * at(plan_.slots[pool]);
   if (!memory_.allocate(floats) || !scratch_.allocate(plan_.scratch_floats * at(pool_.threads()))) return false;
   // The pad on the left of every row stays zero from here on: it is what convolutions see outside the image.
   if (floats > 0) std::memset(memory_.data(), 0, floats * sizeof(float));
@@ -108,10 +109,10 @@ bool Session::orphaned() const { return process_ != process_id(); }
 
 bool Session::fits(const Request& r, const PlanLimits& limits) const {
   const Box &a = plan_.box, &b = r.box;
-  return plan_.height == r.height && plan_.width == r.width &&
-         a.rows.begin == b.rows.begin && a.rows.end == b.rows.end && a.columns.begin == b.columns.begin &&
-         a.columns.end == b.columns.end && limits_.max_memory == limits.max_memory &&
-         limits_.threads == limits.threads && limits_.strip == limits.strip && limits_.panels == limits.panels &&
+  return plan_.height == r.height && plan_.width == r.width && a.rows.begin == b.rows.begin &&
+         a.rows.end == b.rows.end && a.columns.begin == b.columns.begin && a.columns.end == b.columns.end &&
+         limits_.max_memory == limits.max_memory && limits_.threads == limits.threads &&
+         limits_.strip == limits.strip && limits_.panels == limits.panels &&
          limits_.staging_per_row == limits.staging_per_row;
 }
 
@@ -182,7 +183,8 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
   } else if (stage.kind == Stage::Kind::store) {
     const std::int64_t f = pipeline_->store_factor;
     const Range columns = columns_[at(pipeline_->result)];
-    FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, {columns.begin * f, columns.end * f}, work.pixels));
+    FASTSR_TRY(
+        request.sink->prepare({rows.begin * f, rows.end * f}, {columns.begin * f, columns.end * f}, work.pixels));
   } else if (graph.nodes[at(stage.node)].op == NodeOp::conv) {
     work.pieces_per_row = (columns_[at(stage.value)].size() + kSegment - 1) / kSegment;
   } else if (graph.nodes[at(stage.node)].op == NodeOp::pixel_shuffle) {

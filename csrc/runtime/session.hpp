@@ -14,7 +14,8 @@ namespace fastsr {
 
 class Session {
  public:
-  static Result<std::unique_ptr<Session>> make(const Network& network, const Request& request, const PlanLimits& limits);
+  static Result<std::unique_ptr<Session>> make(const Network& network, const Request& request,
+                                               const PlanLimits& limits);
 
   bool fits(const Request& request, const PlanLimits& limits) const;
   // Made by the process that forked this one. Its threads are not here: it can neither run nor be destroyed.
@@ -29,10 +30,10 @@ class Session {
   struct Work {
     Session* session = nullptr;
     std::size_t stage = 0;
-    Range rows;                // that the stage makes
+    Range rows;  // that the stage makes
     std::int64_t pieces = 0;
     std::int64_t pieces_per_row = 1;
-    ImageView pixels;          // load: the source's rows; store: the sink's
+    ImageView pixels;  // load: the source's rows; store: the sink's
     std::atomic<std::int64_t> next{0};
     std::atomic<bool> failed{false};
   };
@@ -67,9 +68,9 @@ class Session {
   ThreadPool pool_;
   AlignedFloats memory_;
   AlignedFloats scratch_;
-  std::vector<std::vector<float*>> free_;   // of each pool: slots that hold no row
-  std::vector<std::vector<float*>> rings_;  // of each value: the slot of row y at y mod size
-  std::vector<Range> columns_;              // of each value, in the panel that runs
+  std::vector<std::vector<float*>> free_;           // of each pool: slots that hold no row
+  std::vector<std::vector<float*>> rings_;          // of each value: the slot of row y at y mod size
+  std::vector<Range> columns_;                      // of each value, in the panel that runs
   std::vector<std::vector<float>> column_weights_;  // of each resize node
   std::vector<std::vector<int>> column_starts_;
   Mapping mapping_;

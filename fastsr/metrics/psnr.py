@@ -68,15 +68,11 @@ def prepare(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Check both images, turn them to luma, cut the border; returns float64 images and the peak."""
     if reference.shape != image.shape:
-        raise ShapeError(
-            f"the reference is {reference.shape}, the image {image.shape}; equal shapes are needed"
-        )
+        raise ShapeError(f"the reference is {reference.shape}, the image {image.shape}; equal shapes are needed")
     if reference.ndim not in (2, 3):
         raise ShapeError(f"images have {reference.ndim} dimensions; (H, W) or (H, W, C) is needed")
     if reference.dtype != image.dtype:
-        raise DtypeError(
-            f"the reference is {reference.dtype}, the image {image.dtype}; equal dtypes are needed"
-        )
+        raise DtypeError(f"the reference is {reference.dtype}, the image {image.dtype}; equal dtypes are needed")
     if not (np.issubdtype(image.dtype, np.integer) or np.issubdtype(image.dtype, np.floating)):
         raise DtypeError(f"images have dtype {image.dtype}; an integer or floating type is needed")
     peak = range_of(image, data_range)

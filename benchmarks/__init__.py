@@ -1,0 +1,1 @@
+"""Speed, memory and quality; nothing here is imported by the library."""

@@ -1,0 +1,145 @@
+// The engine as an embedder uses it: same bits however it runs, nothing allocated after the first call of a shape,
+// many threads at once.
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "cpu/isa.hpp"
+#include "graph/loader.hpp"
+#include "runtime/network.hpp"
+#include "tests/check.hpp"
+#include "tests/model_file.hpp"
+
+namespace {
+std::atomic<long> allocations{0};
+
+void* counted(std::size_t size, std::size_t alignment) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  void* p = nullptr;
+  if (posix_memalign(&p, alignment < sizeof(void*) ? sizeof(void*) : alignment, size ? size : 1) != 0) return nullptr;
+  return p;
+}
+}  // namespace
+
+void* operator new(std::size_t size) {
+  if (void* p = counted(size, alignof(std::max_align_t))) return p;
+  throw std::bad_alloc();
+}
+void* operator new(std::size_t size, std::align_val_t a) {
+  if (void* p = counted(size, static_cast<std::size_t>(a))) return p;
+  throw std::bad_alloc();
+}
+void* operator new(std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return counted(size, static_cast<std::size_t>(a));
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+using namespace fastsr;
+
+namespace {
+
+struct Picture {
+  Picture(std::int64_t h, std::int64_t w) : height(h), width(w), pixels(static_cast<std::size_t>(h * w * 3)) {}
+  ImageView view() {
+    ImageView v;
+    v.data = pixels.data();
+    v.type = PixelType::u8;
+    v.height = height;
+    v.width = width;
+    v.channels = 3;
+    v.row_stride = width * 3;
+    v.pixel_stride = 3;
+    v.channel_stride = 1;
+    return v;
+  }
+  std::int64_t height, width;
+  std::vector<unsigned char> pixels;
+};
+
+Picture random_picture(std::int64_t h, std::int64_t w, unsigned seed) {
+  Picture picture(h, w);
+  std::mt19937 random(seed);
+  for (unsigned char& p : picture.pixels) p = static_cast<unsigned char>(random());
+  return picture;
+}
+
+Status upscale(Network& network, Picture& from, Picture& to, int threads, int strip, std::uint64_t max_memory) {
+  ViewSource source(from.view(), 0, 0);
+  ViewSink sink(to.view(), 0, 0);
+  Request request;
+  request.height = from.height;
+  request.width = from.width;
+  request.box = {{0, from.height}, {0, from.width}};
+  request.mapping = {1.0f / 255, 0, 255, 0, 0, 255};
+  request.source = &source;
+  request.sink = &sink;
+  request.threads = threads;
+  request.strip = strip;
+  request.max_memory = max_memory;
+  return network.run(request);
+}
+
+}  // namespace
+
+int main(int, char** argv) {
+  const std::vector<char> bytes = read_file(argv[1]);
+  Result<ModelFile> file = load_model(bytes.data(), bytes.size());
+  CHECK(file.ok());
+  const Graph& graph = file.value().graphs[0];
+  CHECK(graph.channels == 3 && graph.scale == 4);
+  Picture from = random_picture(13, 61, 1);
+
+  std::vector<unsigned char> wanted;
+  for (const IsaLevel& level : isa_levels()) {
+    if (!level.usable) continue;
+    Result<std::unique_ptr<Network>> network = Network::make(file.value(), graph, *level.kernels);
+    CHECK(network.ok());
+    for (int threads : {1, 3}) {
+      for (int strip : {1, 8}) {
+        if (level.kernels == &kScalar && (threads == 1 || strip == 1)) continue;  // slow
+        Picture to(52, 244);
+        CHECK(upscale(*network.value(), from, to, threads, strip, 0).ok());
+        if (wanted.empty()) wanted = to.pixels;
+        CHECK(to.pixels == wanted);
+      }
+    }
+  }
+
+  Result<std::unique_ptr<Network>> made = Network::make(file.value(), graph, *isa_levels().back().kernels);
+  Network& network = *made.value();
+  Picture to(52, 244);
+  for (std::uint64_t budget : {std::uint64_t{0}, std::uint64_t{3} << 20}) {  // whole, and in panels
+    CHECK(upscale(network, from, to, 2, 0, budget).ok());
+    const long before = allocations.load();
+    for (int i = 0; i < 3; ++i) CHECK(upscale(network, from, to, 2, 0, budget).ok());
+    CHECK(allocations.load() == before);
+    CHECK(to.pixels == wanted);
+  }
+
+  const Status refused = upscale(network, from, to, 2, 0, 1000);
+  CHECK(refused.code() == Code::memory_budget && refused.least() > 1000);
+  CHECK(upscale(network, from, to, 2, 0, refused.least()).ok());
+  CHECK(upscale(network, from, to, 2, 0, refused.least() - 1).code() == Code::memory_budget);
+  CHECK(to.pixels == wanted);
+
+  std::vector<std::thread> callers;
+  std::atomic<int> right{0};
+  for (int t = 0; t < 8; ++t) {
+    callers.emplace_back([&, t] {
+      for (int i = 0; i < 2; ++i) {
+        Picture mine(52, 244);
+        if (upscale(network, from, mine, 1 + t % 3, 0, 0).ok() && mine.pixels == wanted) ++right;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(right == 16);
+}
