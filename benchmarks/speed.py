@@ -80,12 +80,10 @@ def main() -> None:
         options.json.write_text(json.dumps(rows, indent=1))
 
 
-def bench(
-    name: str, scale: int, height: int, width: int, threads: int, rounds: int, peak: float
-) -> list[dict[str, object]]:
+def bench(case: Case, threads: int, rounds: int, peak: float) -> list[dict[str, object]]:
     """Print and return one case's rows."""
-    model = open_model(name, scale)
-    image = test_image(height, width)
+    model = open_model(case.model, case.scale)
+    image = test_image(case)
     runs: dict[str, Run] = {}
     for peer in PEERS:
         try:
@@ -114,9 +112,7 @@ def bench(
             f"| {case} | {peer} | {median * 1e3:.0f} | {median / ours:.2f} | {share:.0%} | {megabytes:.0f} |",
             flush=True,
         )
-        rows.append(
-            {"case": f"{name} x{scale} {width}x{height}", "engine": peer, "ms": median * 1e3, "memory_mb": megabytes}
-        )
+        rows.append({"case": str(case), "engine": peer, "ms": median * 1e3, "memory_mb": megabytes})
     return rows
 
 
