@@ -34,7 +34,7 @@ CPP_MAY_INCLUDE = {
     "cpu": {"core", "graph", "cpu"},
     "runtime": {"core", "graph", "cpu", "runtime"},
     "python": {"core", "graph", "cpu", "runtime"},
-    "tests": {"core", "graph", "cpu", "runtime"},
+    "tests": {"core", "graph", "cpu", "runtime", "tests"},
 }
 
 

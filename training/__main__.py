@@ -19,14 +19,10 @@ from training.loop import Training, train
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the checkpoint, log.csv and weights"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint, log.csv and weights")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--minutes", type=float, help="follow the clock and end after so many minutes")
-    parser.add_argument(
-        "--finish-by", type=float, help="follow the clock and end then (seconds since the epoch)"
-    )
+    parser.add_argument("--finish-by", type=float, help="follow the clock and end then (seconds since the epoch)")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes by itself")
     args = parser.parse_args()
     if args.threads:

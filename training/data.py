@@ -114,7 +114,5 @@ def to_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 def to_image(y: Tensor) -> NDArray[np.uint8]:
     """Turn (1, 3, H, W) in 0..1 into (H, W, 3) uint8, rounded half up and clamped."""
-    image: NDArray[np.uint8] = (
-        y[0].permute(1, 2, 0).mul(255).add(0.5).floor().clamp(0, 255).to(torch.uint8).numpy()
-    )
+    image: NDArray[np.uint8] = y[0].permute(1, 2, 0).mul(255).add(0.5).floor().clamp(0, 255).to(torch.uint8).numpy()
     return image

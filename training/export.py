@@ -40,9 +40,7 @@ def save_inference(training: Training, net: nn.Module, path: Path) -> None:
         "torch": str(torch.__version__),
         "protocol": "luma PSNR and SSIM (BT.601 Y), 8-bit results, scale pixels cut at the border",
         "scores": {
-            f"{benchmark} x{s}": evaluate(net, benchmark, s)
-            for benchmark in ("Set5", "Set14")
-            for s in recipe.scales
+            f"{benchmark} x{s}": evaluate(net, benchmark, s) for benchmark in ("Set5", "Set14") for s in recipe.scales
         },
     }
     scale = recipe.scales[0] if len(recipe.scales) == 1 else None

@@ -204,9 +204,7 @@ def train(
             losses, marked = [], time.monotonic()
 
 
-def report(
-    training: Training, log: Path, loss: float, db: float, rate: float, say: Callable[[str], None]
-) -> None:
+def report(training: Training, log: Path, loss: float, db: float, rate: float, say: Callable[[str], None]) -> None:
     """Say one progress line and append it to log.csv."""
     p, lr = training.progress, training.optimizer.param_groups[0]["lr"]
     eta = training.seconds * (1 - p) / max(p, 1e-9) / 60

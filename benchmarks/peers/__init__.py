@@ -26,7 +26,9 @@ def make(peer: str, model: CompiledModel, scale: int, threads: int) -> Run:
 
 def to_planes(image: Image) -> npt.NDArray[np.float32]:
     """Return (3, H, W) values 0..1, contiguous."""
-    return np.multiply(image.transpose(2, 0, 1), np.float32(1 / 255), order="C", dtype=np.float32)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+    planes /= 255
+    return planes
 
 
 def to_image(planes: npt.NDArray[np.float32]) -> Image:

@@ -165,9 +165,7 @@ class _HFAB(nn.Module):
 
 class HFABInference(_HFAB):
     def __init__(self, channels: int, mid: int, erbs: int) -> None:
-        super().__init__(
-            conv3x3(channels, mid), [ERBInference(mid) for _ in range(erbs)], conv3x3(mid, channels)
-        )
+        super().__init__(conv3x3(channels, mid), [ERBInference(mid) for _ in range(erbs)], conv3x3(mid, channels))
 
 
 class HFAB(_HFAB):
@@ -184,9 +182,7 @@ class HFAB(_HFAB):
 class _FMEN(nn.Module):
     """The skeleton of both forms. x (N, 3, H, W) in 0..1 -> (N, 3, s*H, s*W), not clamped."""
 
-    def __init__(
-        self, scale: int, erb: type[_ERB], hfab: type[_HFAB], channels: int = 50, blocks: int = 4
-    ) -> None:
+    def __init__(self, scale: int, erb: type[_ERB], hfab: type[_HFAB], channels: int = 50, blocks: int = 4) -> None:
         super().__init__()
         self.scale = scale
         self.head = conv3x3(3, channels)

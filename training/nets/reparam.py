@@ -105,9 +105,7 @@ class ConvBN(nn.Module):
     @torch.no_grad()
     def to_inference(self) -> nn.Conv2d:
         assert self.conv.bias is not None
-        return as_conv(
-            *fold_affine_after(self.conv.weight, self.conv.bias, *running_affine(self.bn)), like=self.conv
-        )
+        return as_conv(*fold_affine_after(self.conv.weight, self.conv.bias, *running_affine(self.bn)), like=self.conv)
 
 
 def transfer(source: nn.Module, target: nn.Module) -> None:
