@@ -25,6 +25,7 @@ from fastsr.errors import (
     PixelValueError,
     ShapeError,
     UnsupportedOperationError,
+    ValueRangeWarning,
 )
 from fastsr.graph.model import CompiledModel
 from fastsr.models import ModelInfo, models
@@ -51,6 +52,7 @@ __all__ = [
     "Tile",
     "UnsupportedOperationError",
     "Upscaler",
+    "ValueRangeWarning",
     "__version__",
     "backends",
     "compile",

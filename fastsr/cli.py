@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fastsr.errors import FastSRError, OptionError
+from fastsr.errors import FastSRError, OptionError, ValueRangeWarning
 
 if TYPE_CHECKING:
     from fastsr.io.files import Progress
@@ -394,6 +395,10 @@ def _terminate(signal_number: int, frame: Any) -> NoReturn:
     raise SystemExit(EXIT_TERMINATED)
 
 
+def _show_warning(message: Warning | str, *_: object) -> None:
+    click.echo(f"fastsr: warning: {' '.join(str(message).split())}", err=True)
+
+
 def main(arguments: Sequence[str] | None = None, *, load: Load | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
@@ -403,6 +408,8 @@ def main(arguments: Sequence[str] | None = None, *, load: Load | None = None) ->
     debug = os.environ.get("FASTSR_DEBUG", "") not in ("", "0")
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, _terminate)
+    warnings.simplefilter("always", ValueRangeWarning)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         result = cli.main(
             list(arguments) if arguments is not None else None, "fastsr", standalone_mode=False, obj=load or _load

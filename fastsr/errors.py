@@ -1,4 +1,4 @@
-"""The typed errors of FastSR. Every error that the library raises on purpose is a FastSRError.
+"""The typed errors of FastSR. Every error that the library raises on purpose is a FastSRError. And one warning.
 
 Each message names the value, the limit, and what would have worked.
 """
@@ -71,3 +71,7 @@ class BackendUnavailableError(FastSRError, RuntimeError):
 
 class BackendError(FastSRError, RuntimeError):
     """A back end failed while running."""
+
+
+class ValueRangeWarning(UserWarning):
+    """16-bit pixels use so little of their range that a network sees a nearly black image; value_range would help."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsr.backends.base import ValueRange
-from fastsr.errors import DtypeError, OptionError, ShapeError
+from fastsr.errors import DtypeError, OptionError, ShapeError, ValueRangeWarning
 
 Pixels = npt.NDArray[Any]
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 MAX_EXTENT = 1 << 30
+_NARROW = 1 / 8  # 12 bits stored in 16 are narrow
 PIL_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F")
 
 
@@ -87,6 +89,36 @@ def values_of(dtype: np.dtype[Any], value_range: tuple[float, float] | None) -> 
     whole = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if kind != "f" else (0.0, 1.0)
     low, high = whole if value_range is None else _checked(value_range)
     return ValueRange(low, high, max(low, whole[0]), min(high, whole[1]))
+
+
+class SpanCheck:
+    """Warns of 16-bit pixels that use little of their range where nobody said which part they use.
+
+    The range is not guessed from the pixels: two images of one series would be treated differently.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], value_range: tuple[float, float] | None) -> None:
+        self._active = value_range is None and dtype.kind in "iu" and dtype.itemsize == 2
+        self._whole = int(np.iinfo(dtype).max) - int(np.iinfo(dtype).min) if self._active else 0
+        self._low, self._high = 1 << 30, -(1 << 30)
+
+    def look(self, pixels: Pixels) -> Pixels:
+        """Take note of these pixels; return them."""
+        if self._active and pixels.size:
+            self._low = min(self._low, int(pixels.min()))
+            self._high = max(self._high, int(pixels.max()))
+        return pixels
+
+    def warn(self) -> None:
+        """Give a ValueRangeWarning if there is reason to."""
+        span = self._high - self._low
+        if self._active and 0 < span < _NARROW * self._whole:
+            warnings.warn(
+                f"the pixels lie within {self._low} to {self._high}, {span / self._whole:.1%} of what their type "
+                f"holds; value_range (--value-range), such as {self._low} {self._high}, tells what black and white are",
+                ValueRangeWarning,
+                stacklevel=3,
+            )
 
 
 def _checked(value_range: Any) -> tuple[float, float]:

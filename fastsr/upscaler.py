@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from fastsr.backends.base import NATIVE_DTYPES, Box, Job, Pixels, Progress, Runn
 from fastsr.backends.native import NativeRunner
 from fastsr.errors import BackendError, MemoryBudgetError, OptionError, ShapeError
 from fastsr.graph.model import CompiledModel
-from fastsr.pixels import check_dtype, check_extent, open_image, values_of
+from fastsr.pixels import SpanCheck, check_dtype, check_extent, open_image, values_of
 
 MAX_THREADS = 256
 _BAND_ROWS = 256  # LR rows that are converted at once where an image is not upscaled in place
@@ -100,6 +100,9 @@ class Upscaler:
         pixels = opened.pixels
         H, W, C = pixels.shape
         values = values_of(pixels.dtype, value_range)
+        span = SpanCheck(pixels.dtype, value_range)
+        span.look(pixels[:, :, :-1] if C == 4 else pixels)
+        span.warn()
         target = self._target(H, W, C, pixels.dtype)
         whole = Job(H, W, (0, 0, W, H), (0, 0), values, progress)
         if self._max_memory is None or self._in_place(C, pixels.dtype):
@@ -173,19 +176,24 @@ class Upscaler:
         dtype = np.dtype(source.dtype)
         check_dtype(dtype)
         whole = Job(H, W, (0, 0, W, H), (0, 0), values_of(dtype, value_range), progress)
-        if self._in_place(C, dtype):
-            runner = self._runner(C)
-            if runner.stream(source.read, sink.write, dtype, whole, self._max_memory):
-                return
-        window = _Window(source)
+        span = SpanCheck(dtype, value_range)
+        self._stream(lambda y0, y1: span.look(np.asarray(source.read(y0, y1))), sink, whole, C, dtype)
+        span.warn()
+
+    # ---- how a job is split into runs of networks ----
+
+    def _stream(
+        self, read: Callable[[int, int], Pixels], sink: RowSink, whole: Job, C: int, dtype: np.dtype[Any]
+    ) -> None:
+        if self._in_place(C, dtype) and self._runner(C).stream(read, sink.write, dtype, whole, self._max_memory):
+            return
+        window = _Window(read, whole.width, C, dtype)
         for band, budget in self._bands(whole, C, dtype):
             left, top, right, bottom = self._reads(band, C)
-            target = self._target(band.box[3] - band.box[1], W, C, dtype)
+            target = self._target(band.box[3] - band.box[1], whole.width, C, dtype)
             pixels = window.rows(top, bottom)[:, left:right]
             self._run(pixels, target, replace(band, origin=(top, left)), budget)
             sink.write(band.box[1] * self.scale, target)
-
-    # ---- how a job is split into runs of networks ----
 
     def _runner(self, channels: int) -> Runner:
         with self._lock:
@@ -303,15 +311,15 @@ class Upscaler:
 class _Window:
     """Rows of a source, each read once, kept while a later band may read them again."""
 
-    def __init__(self, source: RowSource) -> None:
-        self._source = source
+    def __init__(self, read: Callable[[int, int], Pixels], width: int, channels: int, dtype: np.dtype[Any]) -> None:
+        self._read = read
         self._top = 0
-        self._rows: Pixels = np.empty((0, *source.shape[1:]), source.dtype)
+        self._rows: Pixels = np.empty((0, width, channels), dtype)
 
     def rows(self, top: int, bottom: int) -> Pixels:
         kept = self._rows[top - self._top :]
         have = top + len(kept)
-        parts = [kept] if have >= bottom else [kept, np.asarray(self._source.read(have, bottom))]
+        parts = [kept] if have >= bottom else [kept, self._read(have, bottom)]
         self._rows, self._top = np.concatenate(parts), top
         return self._rows[: bottom - top]
 

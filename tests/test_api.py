@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_integers_are_the_rounded_and_clamped_floats(dtype, random_image):
     assert np.abs(fastsr.upscale(x).astype(np.float64) - wanted).max() <= 0.5 + span * 2e-6
 
 
+@pytest.mark.filterwarnings("ignore::fastsr.ValueRangeWarning")
 def test_value_range_of_twelve_bits(random_image):
     x = random_image(12, 9, 0, "uint16") % 4096
     y = fastsr.upscale(x, value_range=(0, 4095))
@@ -94,6 +96,20 @@ def test_value_range_of_twelve_bits(random_image):
     wanted = np.clip(np.rint(fastsr.upscale((x / 4095).astype(np.float32)) * 4095.0), 0, 4095)
     assert np.abs(y.astype(int) - wanted).max() <= 1
     assert not np.array_equal(y, fastsr.upscale(x))  # the range is not guessed
+
+
+def test_narrow_16_bit_pixels_give_a_warning(random_image):
+    x = random_image(40, 12, 3, "uint16") % 4096
+    with pytest.warns(fastsr.ValueRangeWarning, match=r"value_range.*such as \d+ 40\d\d"):
+        fastsr.upscale(x, "bicubic")
+    sink = ArraySink((160, 48, 3), x.dtype)
+    with pytest.warns(fastsr.ValueRangeWarning):
+        fastsr.load("bicubic").stream(ArraySource(x), sink)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fastsr.upscale(x, "bicubic", value_range=(0, 4095))
+        fastsr.upscale(random_image(9, 9, 3, "uint16"), "bicubic")
+        fastsr.upscale(np.full((5, 5), 7, np.uint16), "bicubic")
 
 
 def test_float_precisions_agree(random_image):
