@@ -18,7 +18,8 @@ from fastsr.graph.model import CompiledModel
 from fastsr.pixels import SpanCheck, check_dtype, check_extent, open_image, values_of
 
 MAX_THREADS = 256
-_BAND_ROWS = 256  # LR rows that are converted at once where an image is not upscaled in place
+# LR rows that are converted at once where an image is not upscaled in place; fewer where a budget asks for it.
+_BAND_CHOICES = (256, 64, 16, 4)
 # Bytes that converting takes for each pixel and channel of a band, and filling under transparency for each pixel.
 _CONVERT_BYTES = 12
 _FILL_BYTES = 160
@@ -248,7 +249,7 @@ class Upscaler:
 
     def _bands(self, whole: Job, channels: int, dtype: np.dtype[Any]) -> Iterator[tuple[Job, int | None]]:
         """Cut a job into bands of rows whose conversions fit the budget; yield each with the engine's share."""
-        rows, budget = _BAND_ROWS, None
+        rows, budget = _BAND_CHOICES[0], None
         if self._max_memory is not None:
             rows, budget = self._band_within(whole, channels, dtype, self._max_memory)
         count = -(-whole.height // rows)
@@ -262,7 +263,7 @@ class Upscaler:
         if not isinstance(runner, NativeRunner):
             raise OptionError(f"max_memory is kept by backend='native' only, not by {self.backend!r}")
         least = None
-        for rows in (256, 64, 16, 4, 1):
+        for rows in _BAND_CHOICES:
             needs = [
                 self._band_needs(runner, band, rows, channels, dtype, limit)
                 for band in self._unlike_bands(whole, rows, channels)

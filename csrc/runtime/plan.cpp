@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint64_t kSensibleMemory = std::uint64_t{192} << 20;
 constexpr int kStrips[] = {8, 4, 2, 1};
 constexpr std::int64_t kWidePanel = 1024;  // panels that nobody's budget asked for are not narrower
+constexpr std::int64_t kNarrowPanel = 16;  // nor any panel than this: the halo around it would be most of the work
 constexpr std::int64_t kFar = 1 << 20;     // far from every border
 constexpr std::int64_t kFloatsPerLine = static_cast<std::int64_t>(kCacheLine / sizeof(float));
 
@@ -275,7 +276,8 @@ Result<Plan> make_plan(const Pipeline& p, std::int64_t height, std::int64_t widt
   needed(p, height, box.rows, true, plan.rows);
   std::int64_t most_panels = 1;
   if (limits.panels) {
-    most_panels = limits.max_memory ? box.columns.size() : std::max<std::int64_t>(1, box.columns.size() / kWidePanel);
+    const std::int64_t narrowest = limits.max_memory ? kNarrowPanel : kWidePanel;
+    most_panels = std::max<std::int64_t>(1, box.columns.size() / narrowest);
   }
   const std::uint64_t budget = limits.max_memory ? limits.max_memory : kSensibleMemory;
 
