@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,18 @@ from torch import nn
 
 from training.loop import Training, evaluate, write_atomically
 from training.nets import FMENInference, SRGANGeneratorInference, VDSRInference
+
+# What FastSR calls a trained network: srresnet is SRGAN's generator with the pixel loss alone.
+MODEL_NAMES = {"fmen": "fmen", "vdsr": "vdsr", "srgan_generator": "srresnet"}
+
+# What every card of weights that were trained on these photos must say.
+LIMITS = {
+    "use": "research; no medical device: what a learned prior adds is likely, not measured",
+    "value_range": "0 to 1, black to white",
+    "trained_for": "photos reduced by bicubic interpolation; noise, blur and compression are enlarged with the rest",
+    "licence": "weights Apache-2.0; photos: BSDS500 and SunHays80 research use, T91 and DIV2K crops not stated, "
+    "others CC0, CC BY, CC BY-SA, Unsplash or public domain",
+}
 
 
 def save_inference(training: Training, net: nn.Module, path: Path) -> None:
@@ -72,8 +85,9 @@ def export(source: nn.Module | Path, out: Path) -> None:
     from fastsr.graph import compile_model  # training itself needs no compiler
 
     if isinstance(source, Path):
-        card = load_card(source)
-        compile_model(load_inference(source), name=card["name"], card=card).save(out)
+        card = LIMITS | load_card(source)
+        name = MODEL_NAMES[torch.load(source, weights_only=True)["net"]]
+        compile_model(load_inference(source), name=name, card=card).save(out)
     else:
         compile_model(source).save(out)
 
@@ -87,3 +101,9 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python -m training.export RUN_inference.pt OUT.fsr")
+    export(Path(sys.argv[1]), Path(sys.argv[2]))
