@@ -12,7 +12,7 @@ from fastsr.backends.base import Progress
 from fastsr.errors import OptionError
 from fastsr.graph.model import CompiledModel
 from fastsr.models import open_model
-from fastsr.upscaler import Upscaler
+from fastsr.upscaler import Upscaler, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,8 +60,8 @@ def load(
 
     scale: by default 4, or the model's only one.
     """
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int)):
-        raise OptionError(f"scale is {scale!r}; a whole number is needed")
+    if scale is not None:
+        scale = whole_number("scale", scale)
     opened = open_model(model, scale)
     if scale is None:
         scale = 4 if 4 in opened.scales else opened.scales[-1]
@@ -142,6 +142,7 @@ def _cached_load(
 def _cached(
     model: Any, scale: int, backend: str, threads: int | None, max_memory: int | None, *environment: str | None
 ) -> Upscaler:
-    if isinstance(model, str) and os.sep not in model and not model.endswith(".fsr") and type(scale) is int:
+    by_name = isinstance(model, str) and os.sep not in model and not model.endswith(".fsr")
+    if by_name and type(scale) is int and type(threads) in (int, type(None)) and isinstance(backend, str):
         return _cached_load(model, scale, backend, threads, max_memory, *environment)
     return load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -74,8 +75,10 @@ class Upscaler:
         threads: int | None = None,
         max_memory: int | None = None,
     ) -> None:
-        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
-            raise OptionError(f"threads is {threads!r}; 1 to {MAX_THREADS} are possible")
+        if threads is not None:
+            threads = whole_number("threads", threads)
+            if not 1 <= threads <= MAX_THREADS:
+                raise OptionError(f"threads is {threads}; 1 to {MAX_THREADS} are possible")
         if scale not in model.scales:
             known = ", ".join(str(s) for s in model.scales)
             raise OptionError(f"{model.name} has no scale {scale!r}; it has {known}")
@@ -139,7 +142,7 @@ class Upscaler:
         to the bit.
         """
         H, W, C = _checked_shape(shape)
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = (whole_number("size", n) for n in (size if isinstance(size, tuple) else (size, size)))
         if height < 1 or width < 1:
             raise OptionError(f"the tile size is {size}; 1 or more pixels per side are needed")
         s = self.scale
@@ -330,6 +333,16 @@ def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total: progress(index * total + done, count * total)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an option's value as an int. Raises OptionError unless it is a whole number (NumPy's count)."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}; a whole number is needed") from None
 
 
 def _checked_box(box: Any, height: int, width: int) -> Box:

@@ -72,6 +72,9 @@ def test_float64_beyond_float32(random_image):
         ({"model": 7}, "no model 7"),
         ({"model": "vdsr", "scale": 8}, "it has 2, 3, 4"),
         ({"backend": "abacus"}, "'abacus'; one of auto, native"),
+        ({"threads": True}, "threads is True; a whole number"),
+        ({"threads": "2"}, "threads is '2'"),
+        ({"backend": ["native"]}, "one of auto, native"),
         ({"threads": 0}, "threads is 0; 1 to"),
         ({"threads": -2}, "threads is -2"),
         ({"threads": 100000}, "100000"),
@@ -98,6 +101,8 @@ def test_tiles(random_image):
     sr = fastsr.load()
     with pytest.raises(fastsr.OptionError, match="tile size is 0"):
         next(sr.tiles((8, 8, 3), 0))
+    with pytest.raises(fastsr.OptionError, match=r"size is 2\.5"):
+        next(sr.tiles((8, 8, 3), 2.5))
     with pytest.raises(fastsr.ShapeError):
         next(sr.tiles((0, 8, 3), 4))
     tile = next(sr.tiles((8, 8, 3), 4))

@@ -4,8 +4,6 @@
 #include <map>
 #include <string>
 
-#include "cpu/kernels.hpp"
-
 namespace fastsr {
 namespace {
 
@@ -113,7 +111,7 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     plan.slot_floats[pool] =
         static_cast<std::size_t>(plan.pitch[pool]) * at(p.graph->value_channels(static_cast<int>(v)));
   }
-  std::size_t floats = plan.scratch_floats * at(limits.threads);
+  std::size_t floats = plan.scratch_floats * at(limits.threads) + kOverread;
   for (int pool = 0; pool < p.pools; ++pool) floats += plan.slot_floats[at(pool)] * at(plan.slots[at(pool)]);
   plan.memory = floats * sizeof(float) + limits.staging_per_row * at(plan.strip);
   for (int ring : plan.ring) plan.memory += at(ring) * sizeof(float*);

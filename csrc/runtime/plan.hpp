@@ -8,6 +8,7 @@
 
 #include "core/image.hpp"
 #include "core/status.hpp"
+#include "cpu/kernels.hpp"
 #include "graph/graph.hpp"
 
 namespace fastsr {
@@ -103,6 +104,9 @@ struct Plan {
     return {all.begin + all.size() * index / panels, all.begin + all.size() * (index + 1) / panels};
   }
 };
+
+// A kernel's last vector may read this many floats beyond the last row's last channel, to no effect.
+constexpr std::size_t kOverread = 2 * kRowPad;
 
 struct PlanLimits {
   std::uint64_t max_memory = 0;  // 0: what is sensible

@@ -80,7 +80,7 @@ Result<std::unique_ptr<Session>> Session::make(const Network& network, const Req
 }
 
 bool Session::allocate() {
-  std::size_t floats = 0;
+  std::size_t floats = kOverread;
   for (std::size_t pool = 0; pool < plan_.slots.size(); ++pool)
     floats += plan_.slot_floats[pool] * at(plan_.slots[pool]);
   if (!memory_.allocate(floats) || !scratch_.allocate(plan_.scratch_floats * at(pool_.threads()))) return false;
