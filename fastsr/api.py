@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from fastsr.backends.base import Progress
 from fastsr.errors import OptionError
 from fastsr.graph.model import CompiledModel
-from fastsr.models import open_model
+from fastsr.models import open_model, preferred_scale
 from fastsr.upscaler import Upscaler, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MOST_MEMORY = 1 << 62
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 
 
@@ -58,13 +59,13 @@ def load(
 ) -> Upscaler:
     """Return a reusable Upscaler: see `upscale` for the arguments and errors.
 
-    scale: by default 4, or the model's only one.
+    scale: by default 4, or the largest that the model has.
     """
     if scale is not None:
         scale = whole_number("scale", scale)
     opened = open_model(model, scale)
     if scale is None:
-        scale = 4 if 4 in opened.scales else opened.scales[-1]
+        scale = preferred_scale(opened.scales)
     return Upscaler(opened, scale, backend=backend, threads=threads, max_memory=parse_size(max_memory))
 
 
@@ -118,9 +119,9 @@ def parse_size(size: int | str | None) -> int | None:
     if isinstance(size, str) and (match := _SIZE.fullmatch(size)):
         number, unit, binary = match.groups()
         power = " kmgt".index(unit.lower() or " ")
-        value = int(float(number) * (1024 if binary else 1000) ** power)
+        value = int(min(float(number) * (1024 if binary else 1000) ** power, _MOST_MEMORY))
     elif isinstance(size, int) and not isinstance(size, bool):
-        value = size
+        value = min(size, _MOST_MEMORY)
     else:
         raise OptionError(f"max_memory is {size!r}; a number of bytes, or such as '64MB' or '1.5GiB', is needed")
     if value < 1:

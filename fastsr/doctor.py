@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastsr.backends import backends
+from fastsr.errors import FastSRError
 
 _TOLERANCE = 2e-5
 
@@ -19,14 +20,19 @@ def examine() -> dict[str, Any]:
     report: dict[str, Any] = {
         "version": fastsr.__version__,
         "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "backends": backends(),
     }
     try:
-        from fastsr import _native
-    except ImportError as error:
+        report["backends"] = backends()
+        return report | _engine()
+    except (ImportError, FastSRError) as error:
         return report | {"self_test": f"failed: {error}"}
+
+
+def _engine() -> dict[str, Any]:
+    from fastsr import _native
+
     levels = _native.isa_levels()
-    return report | {
+    return {
         "isa": _native.selected_isa(),
         "isa_levels": {
             name: "usable" if level["usable"] else "not on this processor" for name, level in levels.items()

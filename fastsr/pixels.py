@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsr.backends.base import ValueRange
-from fastsr.errors import DtypeError, OptionError, ShapeError, ValueRangeWarning
+from fastsr.errors import DtypeError, ImageFileError, OptionError, ShapeError, ValueRangeWarning
 
 Pixels = npt.NDArray[Any]
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 MAX_EXTENT = 1 << 30
+_SPAN = 1e-30  # of a value range, at least
 _NARROW = 1 / 8  # 12 bits stored in 16 are narrow
 PIL_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F")
 
@@ -34,10 +37,12 @@ def open_image(image: Any) -> Image:
 
     Raises ShapeError, DtypeError.
     """
-    if type(image).__module__.partition(".")[0] == "PIL":
+    pil = sys.modules.get("PIL.Image")  # whoever has a PIL image has loaded this
+    if pil is not None and isinstance(image, pil.Image):
         return _open_pil(image)
-    if not isinstance(image, np.ndarray):
-        raise DtypeError(f"the image is a {type(image).__name__}; a NumPy array or a PIL image is needed")
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
+        hint = "; .filled(value) makes one" if isinstance(image, np.ma.MaskedArray) else ""
+        raise DtypeError(f"the image is a {type(image).__name__}; a NumPy array or a PIL image is needed{hint}")
     check_dtype(image.dtype)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
         raise ShapeError(f"the image has shape {image.shape}; (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) is needed")
@@ -69,12 +74,14 @@ def _open_pil(image: Any) -> Image:
         mode = "I;16"
     if mode not in PIL_MODES:
         raise DtypeError(f"the PIL image has mode {image.mode!r}; {', '.join(PIL_MODES)} are possible: use .convert()")
-    if mode == "1":
-        image = image.convert("L")
-    elif mode == "P":
-        transparent = "transparency" in image.info
-        image = image.convert("RGBA" if transparent else "RGB")
-    pixels = np.asarray(image)
+    try:  # an opened file is decoded only now
+        if mode == "1":
+            image = image.convert("L")
+        elif mode == "P":
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        pixels = np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise ImageFileError(f"the PIL image cannot be decoded: {error}") from error
     if pixels.ndim == 2:
         return Image(pixels[:, :, None], lambda result: fromarray(np.ascontiguousarray(result[:, :, 0])))
     return Image(pixels, fromarray)
@@ -85,10 +92,16 @@ def values_of(dtype: np.dtype[Any], value_range: tuple[float, float] | None) -> 
 
     Integer results are clamped to the range, and to what the type holds. Raises OptionError.
     """
-    kind = dtype.kind
-    whole = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if kind != "f" else (0.0, 1.0)
-    low, high = whole if value_range is None else _checked(value_range)
-    return ValueRange(low, high, max(low, whole[0]), min(high, whole[1]))
+    if dtype.kind == "f":
+        return ValueRange(*((0.0, 1.0) if value_range is None else _checked(value_range)))
+    least, most = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    if value_range is None:
+        return ValueRange(least, most, least, most)
+    low, high = _checked(value_range)
+    clamp_low, clamp_high = max(math.ceil(low), least), min(math.floor(high), most)
+    if clamp_low > clamp_high:
+        raise OptionError(f"value_range is ({low}, {high}); {dtype.name} pixels hold {least:.0f} to {most:.0f}")
+    return ValueRange(low, high, clamp_low, clamp_high)
 
 
 class SpanCheck:
@@ -103,10 +116,11 @@ class SpanCheck:
         self._low, self._high = 1 << 30, -(1 << 30)
 
     def look(self, pixels: Pixels) -> Pixels:
-        """Take note of these pixels; return them."""
+        """Take note of these pixels (H, W, C), alpha aside; return them."""
         if self._active and pixels.size:
-            self._low = min(self._low, int(pixels.min()))
-            self._high = max(self._high, int(pixels.max()))
+            colours = pixels[:, :, :-1] if pixels.shape[2] in (2, 4) else pixels
+            self._low = min(self._low, int(colours.min()))
+            self._high = max(self._high, int(colours.max()))
         return pixels
 
     def warn(self) -> None:
@@ -124,8 +138,11 @@ class SpanCheck:
 def _checked(value_range: Any) -> tuple[float, float]:
     try:
         low, high = (float(v) for v in value_range)
-    except (TypeError, ValueError):
-        raise OptionError(f"value_range is {value_range!r}; (low, high) is needed") from None
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+    except (TypeError, ValueError, OverflowError):
+        raise OptionError(f"value_range is {str(value_range)[:80]}; (low, high) is needed") from None
+    # The engine works in float32: there the span, its inverse and the offset must be finite and normal numbers.
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise OptionError(f"value_range is ({low}, {high}); two finite numbers, low < high, are needed")
+    if not (_SPAN < high - low < 1 / _SPAN and max(abs(low), abs(high)) * max(1.0, 1 / (high - low)) < 1 / _SPAN):
+        raise OptionError(f"value_range is ({low}, {high}); it is too narrow, too wide or too far out for float32")
     return low, high

@@ -14,7 +14,7 @@ from fastsr.alpha import BLEED, fill_transparent
 from fastsr.backends import choose_backend
 from fastsr.backends.base import NATIVE_DTYPES, Box, Job, Pixels, Progress, Runner, ValueRange
 from fastsr.backends.native import NativeRunner
-from fastsr.errors import BackendError, MemoryBudgetError, OptionError, ShapeError
+from fastsr.errors import BackendError, DtypeError, MemoryBudgetError, OptionError, ShapeError
 from fastsr.graph.model import CompiledModel
 from fastsr.pixels import SpanCheck, check_dtype, check_extent, open_image, values_of
 
@@ -105,10 +105,10 @@ class Upscaler:
         H, W, C = pixels.shape
         values = values_of(pixels.dtype, value_range)
         span = SpanCheck(pixels.dtype, value_range)
-        span.look(pixels[:, :, :-1] if C == 4 else pixels)
+        span.look(pixels)
         span.warn()
         target = self._target(H, W, C, pixels.dtype)
-        whole = Job(H, W, (0, 0, W, H), (0, 0), values, progress)
+        whole = Job(H, W, (0, 0, W, H), (0, 0), values, _in_rows(progress, H * self.scale))
         if self._max_memory is None or self._in_place(C, pixels.dtype):
             self._run(pixels, target, whole, self._max_memory)
         else:
@@ -142,9 +142,12 @@ class Upscaler:
         to the bit.
         """
         H, W, C = _checked_shape(shape)
-        height, width = (whole_number("size", n) for n in (size if isinstance(size, tuple) else (size, size)))
-        if height < 1 or width < 1:
-            raise OptionError(f"the tile size is {size}; 1 or more pixels per side are needed")
+        sides = [whole_number("the tile size", n) for n in (size if isinstance(size, (tuple, list)) else (size, size))]
+        if len(sides) != 2 or min(sides) < 1:
+            raise OptionError(f"the tile size is {size}; one number or (height, width), 1 or more pixels, is needed")
+        return self._tiles(H, W, C, sides[0], sides[1])
+
+    def _tiles(self, H: int, W: int, C: int, height: int, width: int) -> Iterator[Tile]:
         s = self.scale
         for top in range(0, H, height):
             for left in range(0, W, width):
@@ -177,11 +180,20 @@ class Upscaler:
         Working memory grows with the width, not with the height.
         """
         H, W, C = _checked_shape(source.shape)
-        dtype = np.dtype(source.dtype)
-        check_dtype(dtype)
-        whole = Job(H, W, (0, 0, W, H), (0, 0), values_of(dtype, value_range), progress)
+        dtype = _checked_dtype(source.dtype)
+        values = values_of(dtype, value_range)
+        whole = Job(H, W, (0, 0, W, H), (0, 0), values, _in_rows(progress, H * self.scale))
         span = SpanCheck(dtype, value_range)
-        self._stream(lambda y0, y1: span.look(np.asarray(source.read(y0, y1))), sink, whole, C, dtype)
+
+        def read(y0: int, y1: int) -> Pixels:
+            rows = source.read(y0, y1)
+            wanted = y1 - y0, W, C
+            if not isinstance(rows, np.ndarray) or rows.shape != wanted or rows.dtype != dtype:
+                got = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+                raise ShapeError(f"read({y0}, {y1}) returned {got}; {dtype} {wanted} is needed")
+            return span.look(rows)
+
+        self._stream(read, sink, whole, C, dtype)
         span.warn()
 
     # ---- how a job is split into runs of networks ----
@@ -198,6 +210,11 @@ class Upscaler:
             pixels = window.rows(top, bottom)[:, left:right]
             self._run(pixels, target, replace(band, origin=(top, left)), budget)
             sink.write(band.box[1] * self.scale, target)
+
+    def _release(self) -> None:
+        for runner in list(self._runners.values()):
+            if isinstance(runner, NativeRunner):
+                runner.release()
 
     def _runner(self, channels: int) -> Runner:
         with self._lock:
@@ -229,13 +246,27 @@ class Upscaler:
         return left, top, right, bottom
 
     def _run(self, pixels: Pixels, target: Pixels, job: Job, budget: int | None) -> None:
+        try:
+            self._run_unguarded(pixels, target, job, budget)
+        except MemoryError as error:
+            if isinstance(error, MemoryBudgetError):
+                raise
+            raise BackendError(
+                "the system has not enough memory; max_memory, .region() or .stream() take less"
+            ) from error
+
+    def _run_unguarded(self, pixels: Pixels, target: Pixels, job: Job, budget: int | None) -> None:
         C = pixels.shape[2]
         if C in (2, 4):
             colour = fill_transparent(pixels[:, :, :-1], pixels[:, :, -1])
-            first = replace(job, progress=_part(job.progress, 0, C))
+            first = replace(job, progress=_part(job.progress, 0, C - 1, C))
             self._run(colour, target[:, :, :-1], first, budget)
-            alpha = replace(job, values=values_of(pixels.dtype, None), progress=_part(job.progress, C - 1, C))
+            if budget is not None:
+                self._release()  # the budget is for one network at a time
+            alpha = replace(job, values=values_of(pixels.dtype, None), progress=_part(job.progress, C - 1, C, C))
             self._run(pixels[:, :, -1:], target[:, :, -1:], alpha, budget)
+            if budget is not None:
+                self._release()
         elif pixels.dtype not in NATIVE_DTYPES:
             with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the engine refuses
                 converted = pixels.astype(np.float32 if pixels.dtype.kind == "f" else pixels.dtype.newbyteorder("="))
@@ -245,7 +276,7 @@ class Upscaler:
                 target[...] = result
         elif self._network_channels(C) != C:
             for c in range(C):
-                plane = replace(job, progress=_part(job.progress, c, C))
+                plane = replace(job, progress=_part(job.progress, c, c + 1, C))
                 self._run(pixels[:, :, c : c + 1], target[:, :, c : c + 1], plane, budget)
         else:
             self._runner(C).run(pixels, target, job, budget)
@@ -258,7 +289,7 @@ class Upscaler:
         count = -(-whole.height // rows)
         for i in range(count):
             box = 0, i * rows, whole.width, min((i + 1) * rows, whole.height)
-            yield replace(whole, box=box, progress=_part(whole.progress, i, count)), budget
+            yield replace(whole, box=box, progress=_part(whole.progress, box[1], box[3], whole.height)), budget
 
     def _band_within(self, whole: Job, channels: int, dtype: np.dtype[Any], limit: int) -> tuple[int, int]:
         """Return (rows of a band, the engine's share of `limit`): the tallest bands that fit."""
@@ -328,11 +359,18 @@ class _Window:
         return self._rows[: bottom - top]
 
 
-def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
-    """Report the progress of part `index` of `count` as progress of the whole."""
+def _part(progress: Progress | None, begin: int, end: int, whole: int) -> Progress | None:
+    """Report the progress of one part, from `begin` to `end` of `whole`, as progress of the whole."""
     if progress is None:
         return None
-    return lambda done, total: progress(index * total + done, count * total)
+    return lambda done, total: progress(begin * total + (end - begin) * done, whole * total)
+
+
+def _in_rows(progress: Progress | None, rows: int) -> Progress | None:
+    """Report progress in any unit as rows of the result."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(rows * done // total, rows)
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -346,10 +384,10 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def _checked_box(box: Any, height: int, width: int) -> Box:
-    try:
-        left, top, right, bottom = (int(v) for v in box)
-    except (TypeError, ValueError):
-        raise OptionError(f"the box is {box!r}; (left, top, right, bottom) in LR pixels is needed") from None
+    sides = list(box) if isinstance(box, (tuple, list, np.ndarray)) else []
+    if len(sides) != 4:
+        raise OptionError(f"the box is {str(box)[:80]}; (left, top, right, bottom) in LR pixels is needed")
+    left, top, right, bottom = (whole_number("a side of the box", side) for side in sides)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise OptionError(
             f"the box ({left}, {top}, {right}, {bottom}) is empty or not inside the image of {width} x {height} pixels"
@@ -357,8 +395,21 @@ def _checked_box(box: Any, height: int, width: int) -> Box:
     return left, top, right, bottom
 
 
-def _checked_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 2, 3, 4)):
-        raise ShapeError(f"the shape is {tuple(shape)}; (H, W) or (H, W, C) with 1 to 4 channels is needed")
-    check_extent(shape[0], shape[1])
-    return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
+def _checked_shape(shape: Any) -> tuple[int, int, int]:
+    try:
+        sides = [operator.index(side) for side in shape]
+    except TypeError:
+        sides = []
+    if len(sides) not in (2, 3) or (len(sides) == 3 and sides[2] not in (1, 2, 3, 4)):
+        raise ShapeError(f"the shape is {str(shape)[:80]}; (H, W) or (H, W, C) with 1 to 4 channels is needed")
+    check_extent(sides[0], sides[1])
+    return sides[0], sides[1], sides[2] if len(sides) == 3 else 1
+
+
+def _checked_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        known: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        raise DtypeError(f"the pixel type is {str(dtype)[:80]}; a NumPy type is needed") from None
+    check_dtype(known)
+    return known

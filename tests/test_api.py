@@ -65,7 +65,7 @@ def test_widest_row(random_image):
     assert np.array_equal(sr.region(x, (30000, 0, 30017, 1)), y[:, 120000:120068])
 
 
-def test_a_constant_stays_constant_and_photos_get_closer(random_image):
+def test_value_range_is_in_the_pixels_units(random_image):
     """Nearest repeats pixels; the float result is the reference's in the pixels' own units."""
     x = random_image(5, 6, 3, "uint16")
     assert np.array_equal(fastsr.upscale(x, "nearest", scale=3), x.repeat(3, 0).repeat(3, 1))
@@ -209,10 +209,11 @@ def test_stream_equals_whole(channels, dtype, model, random_image):
     x = random_image(290, 9, channels, dtype)
     sink = ArraySink((1160, 36, channels), x.dtype)
     seen = []
-    sr.stream(ArraySource(x), sink, progress=lambda done, total: seen.append(done / total))
+    sr.stream(ArraySource(x), sink, progress=lambda done, total: seen.append((done, total)))
     assert sink.next == 1160
-    assert seen[-1] == 1
+    assert seen[-1] == (1160, 1160)
     assert seen == sorted(seen)
+    assert {total for _, total in seen} == {1160}
     if channels == 2:
         whole = np.asarray(sr.upscale(Image.fromarray(x))) if dtype == "uint8" else None
     else:
@@ -258,6 +259,7 @@ def test_models_and_doctor():
     infos = {info.name: info for info in fastsr.models()}
     assert infos["fmen"].scales == (4,)
     assert infos["vdsr"].scales == (2, 3, 4)
+    assert fastsr.load("bicubic").scale == fastsr.load("vdsr").scale == 4
     assert {"srresnet", "bicubic", "bilinear", "nearest"} <= set(infos)
     report = fastsr.doctor()
     assert report["self_test"].startswith("passed")

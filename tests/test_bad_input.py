@@ -83,6 +83,9 @@ def test_float64_beyond_float32(random_image):
         ({"max_memory": -5}, "-5"),
         ({"value_range": (1, 1)}, "low < high"),
         ({"value_range": (0, np.nan)}, "finite"),
+        ({"value_range": (-500, -100)}, "uint8 pixels hold 0 to 255"),
+        ({"value_range": (0, 1e39)}, "float32"),
+        ({"value_range": (0, 10**400)}, r"\(low, high\)"),
         ({"value_range": 7}, r"\(low, high\)"),
     ],
 )
@@ -91,7 +94,53 @@ def test_options(options, names, random_image):
         fastsr.upscale(random_image(4, 4), **options)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 5), (3, 3, 2, 5), (-1, 0, 4, 4), (0, 0, 9, 4), (0, 0, 4), "abcd", None])
+@pytest.mark.parametrize("shape", [5, "ab", (8.5, 8, 3), None, (8,), (8, 8, 7)])
+def test_tile_shapes(shape):
+    with pytest.raises(fastsr.ShapeError):
+        fastsr.load().tiles(shape, 4)
+
+
+def test_arguments_in_the_wrong_order(random_image):
+    with pytest.raises(fastsr.FastSRError):
+        fastsr.upscale("fmen", random_image(4, 4))
+    with pytest.raises(fastsr.OptionError, match="of type ndarray"):
+        fastsr.upscale(random_image(4, 4), random_image(4, 4))
+
+
+def test_truncated_file_that_pil_opened(tmp_path, random_image):
+    Image.fromarray(random_image(64, 64)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
+    with pytest.raises(fastsr.ImageFileError, match="decoded"):
+        fastsr.upscale(Image.open(tmp_path / "cut.png"))
+
+
+def test_masked_array(random_image):
+    with pytest.raises(fastsr.DtypeError, match="filled"):
+        fastsr.upscale(np.ma.masked_less(random_image(4, 4), 100))
+
+
+def test_wrong_isa_level_is_an_error_and_not_another_back_end(monkeypatch, random_image):
+    monkeypatch.setenv("FASTSR_ISA", "sse9")
+    with pytest.raises(fastsr.OptionError, match="sse9"):
+        fastsr.load()
+    assert "sse9" in fastsr.doctor()["self_test"]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "0044",
+        (0.9, 0.9, 4.7, 4),
+        (0, 0, float("inf"), 4),
+        (0, 0, 0, 5),
+        (3, 3, 2, 5),
+        (-1, 0, 4, 4),
+        (0, 0, 9, 4),
+        (0, 0, 4),
+        "abcd",
+        None,
+    ],
+)
 def test_boxes(box, random_image):
     with pytest.raises(fastsr.OptionError, match="box"):
         fastsr.load().region(random_image(8, 8), box)

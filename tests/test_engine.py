@@ -92,7 +92,7 @@ def test_region_is_the_crop_of_the_whole(name, scale, random_image):
         for strip in (0, 1):
             assert same_bits(run(network, x, box=box, strip=strip), np.ascontiguousarray(crop)), box
         # The same from nothing but the pixels that the plan says are read.
-        reads = network.plan(h, w, box, _native.Options())["reads"]
+        reads = network.reads(h, w, box)
         part = x[reads[1] : reads[3], reads[0] : reads[2]]
         got = run(network, part, box=box, origin=(reads[1], reads[0]), shape=(h, w))
         assert same_bits(got, np.ascontiguousarray(crop)), box
@@ -110,6 +110,28 @@ def test_panels_within_a_budget_give_the_same_bits(name, scale, random_image):
     assert plan["panels"] > 1
     assert plan["memory"] <= budget
     assert same_bits(run(network, x, max_memory=budget), whole)
+
+
+def test_panels_wider_than_any_table():
+    """Three million columns in panels: each window is as wide as its panel needs."""
+    _, native = native_model("nearest", 2)
+    x = (np.arange(3_000_000) % 251).astype(np.uint8)[None, :, None]
+    got = run(native.network(2, 1), x, mapping=(1.0, 0.0, 1.0, 0.0, 0.0, 255.0), max_memory=40_000_000, threads=1)
+    assert np.array_equal(got, x.repeat(2, 0).repeat(2, 1))
+
+
+def test_flush_to_zero_in_the_caller_changes_nothing(random_image):
+    """PyTorch can set the calling thread to flush subnormal numbers; results stay those of the other threads."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    _, native = native_model("nearest", 2)
+    x = np.full((40, 40, 1), 1e-42, np.float32)
+    wanted = run(native.network(2, 1), x, threads=1)
+    assert wanted.all()
+    torch.set_flush_denormal(True)
+    try:
+        assert same_bits(run(native.network(2, 1), x, threads=1), wanted)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_halo_is_exact(random_image):

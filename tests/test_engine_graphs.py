@@ -24,9 +24,9 @@ def run(network, x, box=None, **options):
     return out
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(80))
 def test_random_graphs(seed):
-    graph, tensors = random_graph(seed)
+    graph, tensors = random_graph(seed, channels=1 + seed % 4, steps=8 + seed % 13)
     model = assemble("random", [(graph, {k: np.asarray(v, np.float32) for k, v in tensors.items()})])
     native = _native.Model(model.to_bytes())
     rng = np.random.default_rng([seed, 1])

@@ -15,7 +15,7 @@ if not sys.platform.startswith("linux"):
 
 MEASURE = """
 import sys, numpy as np, fastsr
-h, w, channels, dtype, model, budget, threads, how = sys.argv[1:]
+h, w, channels, dtype, model, budget, threads = sys.argv[1:]
 h, w, channels = int(h), int(w), int(channels)
 rng = np.random.default_rng(0)
 x = rng.integers(0, 255, (h, w, channels), dtype=np.uint8).astype(dtype)
@@ -40,7 +40,7 @@ print(peak - before - y.nbytes)
 
 
 def measured(h, w, channels, dtype, model, budget, threads=2):
-    arguments = [str(v) for v in (h, w, channels, dtype, model, budget, threads, "upscale")]
+    arguments = [str(v) for v in (h, w, channels, dtype, model, budget, threads)]
     result = subprocess.run([sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return int(result.stdout)
@@ -64,6 +64,17 @@ SLACK = 1 << 20
 )
 def test_working_memory_stays_below_the_budget(model, h, w, channels, dtype, budget):
     assert measured(h, w, channels, dtype, model, budget) <= budget + SLACK
+
+
+@pytest.mark.parametrize(("h", "w", "channels", "dtype"), [(90, 200, 4, "uint8"), (60, 90, 3, "float64")])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("times", [1, 1.5, 3])
+def test_tight_budgets_hold_where_pixels_are_converted(h, w, channels, dtype, threads, times, random_image):
+    """Bands of rows come and go: memory that is given back must really be gone."""
+    with pytest.raises(fastsr.MemoryBudgetError) as refused:
+        fastsr.upscale(random_image(h, w, channels, dtype), threads=threads, max_memory=1000)
+    budget = int(refused.value.least * times)
+    assert measured(h, w, channels, dtype, "fmen", budget, threads) <= budget + SLACK
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(3, "uint8"), (4, "uint8"), (3, "float64"), (1, ">u2")])

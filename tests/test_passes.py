@@ -173,3 +173,23 @@ def test_passes_change_no_tensor_in_place():
     passes.optimize(graph, tensors)
     assert tensors.keys() == copies.keys()
     assert all(np.array_equal(tensors[name], copies[name]) for name in copies)
+
+
+def test_gate_with_residual_is_not_fused_into_its_own_operand():
+    """x * a + x: two steps of one node read x."""
+    b = GraphBuilder(3)
+    x = b.conv(INPUT, normal(4, 3, 3, 3), None)
+    y = b.add(b.mul(b.slice(b.concat(INPUT, INPUT), 0, 4), x), x)
+    before = b.finish(b.conv(y, normal(3, 4, 1, 1), None))
+    assert_equal_networks(before, passes.optimize(*before))
+
+
+def test_no_node_gets_more_steps_than_loaders_take():
+    b = GraphBuilder(3)
+    y = b.conv(INPUT, normal(3, 3, 3, 3), None)
+    for i in range(150):
+        y = b.step(y, "tanh" if i % 2 else "sigmoid")
+    before = b.finish(y)
+    after = passes.optimize(*before)
+    assert [len(getattr(node, "steps", ())) for node in after[0].nodes] == [64, 64, 22]
+    assert_equal_networks(before, after)

@@ -1,10 +1,15 @@
-// Memory aligned to a cache line, of a size that is set once.
+// Memory aligned to a cache line, of a size that is set once. Large blocks come from the system and go back to it
+// at once: the C library would keep them, and a budget on memory would not hold.
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <new>
 #include <utility>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
+#define FASTSR_HAS_MMAP 1
+#endif
 
 namespace fastsr {
 
@@ -28,6 +33,15 @@ class AlignedFloats {
   bool allocate(std::size_t count) {
     release();
     if (count == 0) return true;
+#if defined(FASTSR_HAS_MMAP)
+    if (count >= kMapped) {
+      void* block = mmap(nullptr, count * sizeof(float), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (block == MAP_FAILED) return false;
+      data_ = static_cast<float*>(block);
+      size_ = count;
+      return true;
+    }
+#endif
     data_ = static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t{kCacheLine}, std::nothrow));
     size_ = data_ ? count : 0;
     return data_ != nullptr;
@@ -38,7 +52,15 @@ class AlignedFloats {
   std::size_t size() const { return size_; }
 
  private:
+  static constexpr std::size_t kMapped = std::size_t{1} << 15;  // floats
+
   void release() {
+#if defined(FASTSR_HAS_MMAP)
+    if (size_ >= kMapped) {
+      munmap(data_, size_ * sizeof(float));
+      data_ = nullptr;
+    }
+#endif
     if (data_) ::operator delete(data_, std::align_val_t{kCacheLine});
     data_ = nullptr;
     size_ = 0;

@@ -1,7 +1,9 @@
 #include "core/thread_pool.hpp"
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
+
+#include "core/float_mode.hpp"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -31,7 +33,7 @@ ThreadPool::ThreadPool(int threads) {
   for (int t = 1; t < threads; ++t) {
     try {
       workers_.emplace_back([this, t] { work(t); });
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
       break;
     }
   }
@@ -73,6 +75,7 @@ void ThreadPool::run(Job job, void* context) {
 }
 
 void ThreadPool::work(int thread) {
+  const DefinedFloatMode mode;  // a new thread inherits its maker's
   std::uint64_t seen = 0;
   for (;;) {
     for (int spin = 0; spin < kSpins + kYields && epoch_.load(std::memory_order_acquire) == seen; ++spin) {

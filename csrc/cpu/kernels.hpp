@@ -96,7 +96,7 @@ constexpr int kMaxTaps = 4;
 
 // One output row of an enlargement: a weighted sum of `taps` rows, then for each phase of `taps` columns.
 //   row_weights[taps]; column_weights[factor][taps], first column of phase p: x + column_start[p]
-//   scratch: width + 2 kRowPad floats; left, right: the window ends at the image's border, whose pixel repeats
+//   scratch: x_width + 3 kRowPad floats; left, right: the window ends at the image's border, whose pixel repeats
 struct ResizeRow {
   const float* rows[kMaxTaps] = {};
   float row_weights[kMaxTaps] = {};

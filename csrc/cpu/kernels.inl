@@ -1,8 +1,9 @@
 // The kernels, once for all ISA levels. A level's source includes its vector header, defines FASTSR_LEVEL (the
 // table's name) and the register blocking, and includes this file.
 //
-// Everything here has internal linkage and calls no inline function of the standard library: code that was
-// compiled for one level must never be chosen by the linker for another.
+// Everything here has internal linkage, and of other inline functions only accessors are called, which -O3 (set for
+// these files in every build) expands in place: code that was compiled for one level must never be chosen by the linker
+// for another.
 
 namespace fastsr {
 namespace {

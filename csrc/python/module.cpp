@@ -53,7 +53,7 @@ T take(Result<T> result) {
 }
 
 PixelType pixel_type(const py::dtype& dtype) {
-  if (dtype.is(py::dtype::of<std::uint8_t>()) || dtype.equal(py::dtype::of<std::uint8_t>())) return PixelType::u8;
+  if (dtype.equal(py::dtype::of<std::uint8_t>())) return PixelType::u8;
   if (dtype.equal(py::dtype::of<std::uint16_t>())) return PixelType::u16;
   if (dtype.equal(py::dtype::of<std::int16_t>())) return PixelType::i16;
   if (dtype.equal(py::dtype::of<float>())) return PixelType::f32;
@@ -139,6 +139,7 @@ class PythonSource : public RowSource {
   Status rows(Range rows, Range columns, ImageView& view) override {
     py::gil_scoped_acquire gil;
     return raised_.guard([&] {
+      held_ = py::array();  // or two strips would be alive at once
       held_ = read_(rows.begin, rows.end).cast<py::array>();
       if (held_.ndim() != 3 || held_.shape(0) != rows.size() || held_.shape(1) != width_ ||
           held_.shape(2) != channels_ || !held_.dtype().equal(dtype_of(type_))) {
@@ -153,8 +154,6 @@ class PythonSource : public RowSource {
       view.width = columns.size();
     });
   }
-
-  void release() { held_ = py::array(); }
 
  private:
   py::object read_;
@@ -189,8 +188,6 @@ class PythonSink : public RowSink {
     return raised_.guard(
         [&] { write_(rows_.begin, buffer_[py::slice(py::ssize_t{0}, py::ssize_t{rows_.size()}, py::ssize_t{1})]); });
   }
-
-  void release() { buffer_ = py::array(); }
 
  private:
   py::object write_;
@@ -279,16 +276,23 @@ void stream(Network& network, const py::object& read, const py::object& write, c
 
 py::dict plan(const Network& network, std::int64_t height, std::int64_t width, const BoxTuple& box,
               const Options& options) {
-  const Plan plan = take(network.plan(make_request(height, width, box, {}, options)));
+  const Request request = make_request(height, width, box, {}, options);
+  Result<Plan> made = [&] {
+    py::gil_scoped_release release;  // images of millions of rows take a while
+    return network.plan(request);
+  }();
+  const Plan plan = take(std::move(made));
   py::dict result;
   result["memory"] = plan.memory;
   result["strip"] = plan.strip;
   result["panels"] = plan.panels;
-  // The part of the image that the box reads: left, top, right, bottom.
-  std::vector<Range> columns;
-  needed(network.pipeline(), width, plan.box.columns, false, columns);
-  result["reads"] = BoxTuple{columns[0].begin, plan.rows[0].begin, columns[0].end, plan.rows[0].end};
   return result;
+}
+
+BoxTuple reads(const Network& network, std::int64_t height, std::int64_t width, const BoxTuple& box) {
+  const Box part =
+      network.reads(height, width, {{std::get<1>(box), std::get<3>(box)}, {std::get<0>(box), std::get<2>(box)}});
+  return {part.columns.begin, part.rows.begin, part.columns.end, part.rows.end};
 }
 
 class Model {
@@ -303,23 +307,28 @@ class Model {
   const ModelFile& file() const { return file_; }
 
   Network& network(int scale, int channels, const std::string& isa) {
-    const Kernels* kernels = take(select_isa(isa));
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& network : networks_) {
-      const Graph& graph = network->graph();
-      if (graph.scale == scale && graph.channels == channels && &network->kernels() == kernels) return *network;
-    }
-    for (const Graph& graph : file_.graphs) {
-      if (graph.scale != scale || graph.channels != channels) continue;
-      networks_.push_back(take(Network::make(file_, graph, *kernels)));
-      return *networks_.back();
-    }
-    check({Code::option, "the model has no graph for scale " + std::to_string(scale) + " and " +
-                             std::to_string(channels) + " channels"});
-    std::abort();  // unreachable: check() has thrown
+    return *take(find(scale, channels, take(select_isa(isa))));
   }
 
  private:
+  // Errors become exceptions outside, without the lock: making them runs Python code, which may change threads.
+  Result<Network*> find(int scale, int channels, const Kernels* kernels) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& network : networks_) {
+      const Graph& graph = network->graph();
+      if (graph.scale == scale && graph.channels == channels && &network->kernels() == kernels) return network.get();
+    }
+    for (const Graph& graph : file_.graphs) {
+      if (graph.scale != scale || graph.channels != channels) continue;
+      Result<std::unique_ptr<Network>> made = Network::make(file_, graph, *kernels);
+      if (!made.ok()) return made.status();
+      networks_.push_back(std::move(made.value()));
+      return networks_.back().get();
+    }
+    return Status(Code::option, "the model has no graph for scale " + std::to_string(scale) + " and " +
+                                    std::to_string(channels) + " channels");
+  }
+
   ModelFile file_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Network>> networks_;
@@ -359,6 +368,8 @@ PYBIND11_MODULE(_native, m) {
            py::arg("box"), py::arg("mapping"), py::arg("options"), py::arg("progress") = py::none())
       .def("stream", &stream, py::arg("read"), py::arg("write"), py::arg("dtype"), py::arg("height"), py::arg("width"),
            py::arg("mapping"), py::arg("options"), py::arg("progress") = py::none())
+      .def("reads", &reads, py::arg("height"), py::arg("width"), py::arg("box"))
+      .def("release", &Network::release)
       .def("plan", &plan, py::arg("height"), py::arg("width"), py::arg("box"), py::arg("options"));
 
   py::class_<Model>(m, "Model")

@@ -91,6 +91,18 @@ PlanLimits Network::limits(const Request& r) const {
   return limits;
 }
 
+void Network::release() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  drop_idle();
+}
+
+Box Network::reads(std::int64_t height, std::int64_t width, Box box) const {
+  std::vector<Range> rows, columns;
+  needed(pipeline_, height, box.rows, true, rows);
+  needed(pipeline_, width, box.columns, false, columns);
+  return {rows[0], columns[0]};
+}
+
 Result<Plan> Network::plan(const Request& request) const {
   FASTSR_TRY(check(request));
   return make_plan(pipeline_, request.height, request.width, request.box, limits(request));

@@ -76,6 +76,10 @@ class Network {
   ~Network();
 
   Status run(const Request& request);
+  // Gives back the memory that is kept for the next call of the same shape.
+  void release();
+  // The part of the image that the box's result depends on.
+  Box reads(std::int64_t height, std::int64_t width, Box box) const;
   // What run() would do, without doing it.
   Result<Plan> plan(const Request& request) const;
 

@@ -76,7 +76,7 @@ std::vector<std::int64_t> widest_columns(const Pipeline& p, const Plan& plan) {
     needed(p, plan.width, plan.box.columns, false, columns);
   } else {  // a panel far from both borders has its halo on both sides
     const std::int64_t part = (plan.box.columns.size() + plan.panels - 1) / plan.panels;
-    needed(p, 2 * kFar, {kFar, kFar + part}, false, columns);
+    needed(p, 2 * kFar + part, {kFar, kFar + part}, false, columns);
   }
   std::vector<std::int64_t> widths;
   for (std::size_t v = 0; v < columns.size(); ++v) {

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/float_mode.hpp"
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
@@ -148,6 +150,11 @@ Status Session::run(const Request& request) {
 
 Status Session::run_panel(const Request& request, std::int64_t panel, std::int64_t total) {
   needed(*pipeline_, plan_.width, plan_.panel(panel), false, columns_);
+  for (std::size_t v = 0; v < columns_.size(); ++v) {
+    if (columns_[v].size() + 2 * kRowPad > pitch(static_cast<int>(v))) {
+      return {Code::option, "internal error: a row is wider than planned"};
+    }
+  }
   float* slot = memory_.data();
   for (std::size_t pool = 0; pool < free_.size(); ++pool) {
     free_[pool].clear();
@@ -202,6 +209,7 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
 }
 
 void Session::share(Work& work) {
+  const DefinedFloatMode mode;
   if (work.pieces == 1) {
     do_piece(work, 0, 0);
   } else {

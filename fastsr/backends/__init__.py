@@ -44,7 +44,7 @@ def choose_backend(name: str) -> Backend:
     FASTSR_BACKEND overrides "auto". Raises OptionError, BackendUnavailableError (with the reason).
     """
     if name == "auto":
-        name = os.environ.get("FASTSR_BACKEND", "auto")
+        name = os.environ.get("FASTSR_BACKEND") or "auto"
     reasons = []
     for backend in BACKENDS:
         if name not in ("auto", backend.name):

@@ -12,13 +12,12 @@ from fastsr.graph.model import CompiledModel
 
 
 def why_unavailable() -> str | None:
-    """Return None, or why the compiled module cannot be used."""
+    """Return None, or why the compiled module cannot be used. Raises OptionError for a wrong FASTSR_ISA."""
     try:
         from fastsr import _native
-
-        _native.selected_isa()
-    except Exception as error:  # an ImportError, or FASTSR_ISA names a level that cannot run here
+    except ImportError as error:
         return f"{error}; reinstall with: pip install --force-reinstall fastsr"
+    _native.selected_isa()
     return None
 
 
@@ -34,12 +33,16 @@ class NativeRunner:
         self.isa: str | None = self._network.isa
 
     def reads(self, height: int, width: int, box: Box) -> Box:
-        reads: Box = self._network.plan(height, width, box, self._options(None))["reads"]
+        reads: Box = self._network.reads(height, width, box)
         return reads
 
     def memory(self, height: int, width: int, box: Box, max_memory: int | None) -> int:
         """Return the bytes of working memory that `run` takes. Raises MemoryBudgetError."""
         return int(self._network.plan(height, width, box, self._options(max_memory))["memory"])
+
+    def release(self) -> None:
+        """Give back the working memory that is kept for the next call."""
+        self._network.release()
 
     def run(self, pixels: Pixels, target: Pixels, job: Job, max_memory: int | None) -> None:
         self._network.run(

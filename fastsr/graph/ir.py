@@ -25,7 +25,9 @@ StepOp = Literal["relu", "leaky_relu", "prelu", "sigmoid", "tanh", "clip", "affi
 ResizeMode = Literal["nearest", "bilinear", "bicubic"]
 
 INPUT = "input"
+# Limits of what loaders accept, in Python and in C++ (csrc/graph/loader.cpp).
 MAX_NODES = 4096
+MAX_STEPS = 64  # of one node
 MAX_CHANNELS = 8192
 MAX_KERNEL = 31
 MAX_SCALE = 16
@@ -265,6 +267,8 @@ def _check_steps(
     shapes: list[tuple[int, int]],
     tensors: Mapping[str, Array],
 ) -> None:
+    if len(node.steps) > MAX_STEPS:
+        raise GraphError(f"node {node.name!r} has {len(node.steps)} steps; {MAX_STEPS} are possible")
     for step in node.steps:
         if step.op not in STEP_FIELDS:
             raise GraphError(f"node {node.name!r}: step {step.op!r}; {list(STEP_FIELDS)} are possible")
@@ -273,6 +277,8 @@ def _check_steps(
             raise GraphError(f"node {node.name!r}: step {step.op!r} has {params} numbers and {names} tensors")
         if not all(np.isfinite(step.params)):
             raise GraphError(f"node {node.name!r}: step {step.op!r} has a number that is not finite")
+        if step.op == "clip" and step.params[0] > step.params[1]:
+            raise GraphError(f"node {node.name!r} clips to {step.params[0]}..{step.params[1]}, an empty range")
         for name in step.tensors:
             if tensors[name].shape != (channels,):
                 raise GraphError(f"node {node.name!r}: {name!r} is {tensors[name].shape}, ({channels},) is needed")

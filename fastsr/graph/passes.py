@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fastsr.graph.builder import Tensors, as_float32, fresh_name
 from fastsr.graph.ir import (
     INPUT,
+    MAX_STEPS,
     STEP_FIELDS,
     Array,
     Concat,
@@ -102,8 +103,14 @@ def fuse_pointwise(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, T
             choice = [node.inputs[0]]
             if operands and operands[0][1] is not None:
                 choice.append(operands[0][1])
+            uses = [node.inputs[0], *(x for _, x in operands if x is not None)]
             possible = [
-                x for x in choice if isinstance(made.get(x), (Conv, Pointwise)) and readers[x] == 1 and x != output
+                x
+                for x in choice
+                if isinstance(maker := made.get(x), (Conv, Pointwise))
+                and readers[x] == uses.count(x) == 1
+                and x != output
+                and len(maker.steps) + len(operands) <= MAX_STEPS
             ]
             if not possible:
                 break
@@ -193,7 +200,8 @@ def activate_before_shuffle(graph: Graph, tensors: Mapping[str, Array]) -> tuple
             continue
         operands = _operands(node)
         alone = next((i for i, (_, x) in enumerate(operands) if x is not None), len(operands))
-        if alone == 0 or readers[shuffle.name] != 1 or shuffle.name == graph.output:
+        read_later = any(x == shuffle.name for _, x in operands)
+        if alone == 0 or readers[shuffle.name] != 1 or read_later or shuffle.name == graph.output:
             continue
         steps = tuple(_repeated(step, shuffle.factor**2, tensors) for step, _ in operands[:alone])
         early = Pointwise(fresh_name(f"{node.name}.early", taken), shuffle.inputs, steps)

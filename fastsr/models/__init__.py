@@ -67,10 +67,10 @@ def open_model(model: Any, scale: int | None = None) -> CompiledModel:
     if isinstance(model, os.PathLike) or (isinstance(model, str) and (os.sep in model or model.endswith(".fsr"))):
         return _load(Path(model), _stamp(Path(model)))
     for spec in MODELS:
-        if spec.name != model:
+        if not isinstance(model, str) or spec.name != model:
             continue
         if scale is None:
-            scale = spec.scales[-1]
+            scale = preferred_scale(spec.scales)
         if scale not in spec.scales:
             known = ", ".join(str(s) for s in spec.scales)
             raise OptionError(f"{spec.name} has no scale {scale!r}; it has {known}")
@@ -79,14 +79,21 @@ def open_model(model: Any, scale: int | None = None) -> CompiledModel:
         path = WEIGHTS / spec.files[scale]
         return _load(path, _stamp(path))
     known = ", ".join(spec.name for spec in MODELS)
-    raise OptionError(f"there is no model {model!r}; {known} or the path of a .fsr file would do")
+    wrong = repr(model) if isinstance(model, (str, int, float, type(None))) else f"of type {type(model).__name__}"
+    raise OptionError(f"there is no model {wrong}; {known} or the path of a .fsr file would do")
+
+
+def preferred_scale(scales: tuple[int, ...]) -> int:
+    """Return the scale that is meant where none is given: 4, or the largest."""
+    return 4 if 4 in scales else max(scales)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
         stat = path.stat()
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFileError(f"{str(path)!r} cannot be read: {reason}") from error
     return stat.st_mtime_ns, stat.st_size
 
 
