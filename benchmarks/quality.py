@@ -49,7 +49,7 @@ def score(model: str, scale: int, folder: Path) -> tuple[float, float]:
     scores = []
     for file in files:
         hr = read_image(file).pixels
-        hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale, :3]
+        hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
         sr = upscaler.upscale(downscale(hr, scale))
         scores.append(compare(hr, sr, scale))
     psnr, ssim = np.mean(scores, axis=0)

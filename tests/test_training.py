@@ -163,5 +163,5 @@ def test_export_writes_a_compiled_model(tmp_path, monkeypatch):
     export.save_inference(training, training.result(), tmp_path / "x.pt")
     export.export(tmp_path / "x.pt", tmp_path / "x.fsr")
     model = CompiledModel.load(tmp_path / "x.fsr")
-    assert model.name == "tiny"
+    assert model.name == "fmen"
     assert model.card["degradation"].startswith("MATLAB imresize")

@@ -145,12 +145,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @torch.no_grad()
 def evaluate(net: nn.Module, benchmark: str, scale: int) -> dict[str, float]:
-    """Return mean luma PSNR (dB) and SSIM of 8-bit results, `scale` pixels cut at each border."""
+    """Return mean luma PSNR (dB) and SSIM of 8-bit results, `scale` pixels cut at each border; grey images as is."""
     scores = []
     for path in image_paths(data_root() / "benchmarks" / benchmark):
         hr = crop_to_multiple(read_rgb(path), scale)
         sr = to_image(upscale(net, to_tensor(downscale(hr, scale)[None]), scale))
-        scores.append([metric(hr, sr, border=scale, luma=True) for metric in (psnr, ssim)])
+        luma = bool((hr != hr[:, :, :1]).any())
+        if not luma:
+            hr, sr = hr[:, :, 0], np.rint(sr @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+        scores.append([metric(hr, sr, border=scale, luma=luma) for metric in (psnr, ssim)])
     mean = np.mean(scores, axis=0)
     return {"psnr": float(mean[0]), "ssim": float(mean[1])}
 
