@@ -135,7 +135,7 @@ def test_grey_is_the_luma_of_the_colour_result(random_image):
     for model, scale in [("fmen", 4), ("vdsr", 3), ("srresnet", 4)]:
         colour = fastsr.upscale(np.repeat(x[:, :, None], 3, axis=2), model, scale=scale)
         grey = fastsr.upscale(x, model, scale=scale)
-        assert np.abs(grey - colour @ np.array([0.299, 0.587, 0.114])).max() < 5e-6
+        assert np.abs(grey - colour @ np.array([0.299, 0.587, 0.114])).max() < 2e-5
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F"])
@@ -261,7 +261,7 @@ def test_models_and_doctor():
     assert infos["vdsr"].scales == (2, 3, 4)
     assert fastsr.load("bicubic").scale == fastsr.load("vdsr").scale == 4
     assert {"srresnet", "bicubic", "bilinear", "nearest"} <= set(infos)
-    report = fastsr.doctor()
+    assert fastsr.doctor() == (report := fastsr.doctor())
     assert report["self_test"].startswith("passed")
     assert report["version"] == fastsr.__version__
 
