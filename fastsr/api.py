@@ -107,7 +107,7 @@ def compile(source: Any, *, name: str | None = None, card: Mapping[str, Any] | N
 
 def doctor() -> dict[str, Any]:
     """Return what runs here: ISA levels, threads, back ends with reasons, and the result of a self-test."""
-    from fastsr.self_test import examine
+    from fastsr.diagnostics import examine
 
     return examine()
 

@@ -22,10 +22,10 @@ MAY_IMPORT = {
     "alpha": set(),
     "pixels": {"backends"},
     "upscaler": {"alpha", "backends", "graph", "pixels"},
-    "self_test": {"backends", "graph", "models", "version", "_native"},
+    "diagnostics": {"backends", "graph", "models", "version", "_native"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
-    "api": {"backends", "self_test", "graph", "io", "models", "upscaler"},
-    "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "self_test"},
+    "api": {"backends", "diagnostics", "graph", "io", "models", "upscaler"},
+    "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "diagnostics"},
 }
 MAY_USE_TORCH = {"fastsr/backends/torch_ref.py", "fastsr/graph/from_torch.py"}
 CPP_MAY_INCLUDE = {
@@ -66,7 +66,7 @@ def test_imports_point_one_way(path):
         if parts[0] == "torch":
             assert path.relative_to(ROOT).as_posix() in MAY_USE_TORCH, f"{path} imports torch"
         if parts[0] == "fastsr" and len(parts) > 1 and parts[1] not in (room, "errors"):
-            assert parts[1] in MAY_IMPORT[room] | ({"__version__"} if room in ("cli", "self_test") else set()), (
+            assert parts[1] in MAY_IMPORT[room] | ({"__version__"} if room in ("cli", "diagnostics") else set()), (
                 f"{room} imports {module}"
             )
     if relative.parts[0] == "backends" and relative.name not in ("__init__.py",):
