@@ -141,7 +141,7 @@ class Upscaler:
         Tiles may be done in any order and on any machine with `upscale_tile`; together they are the whole result,
         to the bit.
         """
-        H, W, C = _checked_shape(shape)
+        H, W, C = _checked_shape(shape, (1, 3, 4))
         sides = [whole_number("the tile size", n) for n in (size if isinstance(size, (tuple, list)) else (size, size))]
         if len(sides) != 2 or min(sides) < 1:
             raise OptionError(f"the tile size is {size}; one number or (height, width), 1 or more pixels, is needed")
@@ -179,7 +179,7 @@ class Upscaler:
 
         Working memory grows with the width, not with the height.
         """
-        H, W, C = _checked_shape(source.shape)
+        H, W, C = _checked_shape(source.shape, (1, 2, 3, 4))
         dtype = _checked_dtype(source.dtype)
         values = values_of(dtype, value_range)
         whole = Job(H, W, (0, 0, W, H), (0, 0), values, _in_rows(progress, H * self.scale))
@@ -395,13 +395,13 @@ def _checked_box(box: Any, height: int, width: int) -> Box:
     return left, top, right, bottom
 
 
-def _checked_shape(shape: Any) -> tuple[int, int, int]:
+def _checked_shape(shape: Any, channels: tuple[int, ...]) -> tuple[int, int, int]:
     try:
         sides = [operator.index(side) for side in shape]
     except TypeError:
         sides = []
-    if len(sides) not in (2, 3) or (len(sides) == 3 and sides[2] not in (1, 2, 3, 4)):
-        raise ShapeError(f"the shape is {str(shape)[:80]}; (H, W) or (H, W, C) with 1 to 4 channels is needed")
+    if len(sides) not in (2, 3) or (len(sides) == 3 and sides[2] not in channels):
+        raise ShapeError(f"the shape is {str(shape)[:80]}; (H, W) or (H, W, C) with C one of {channels} is needed")
     check_extent(sides[0], sides[1])
     return sides[0], sides[1], sides[2] if len(sides) == 3 else 1
 

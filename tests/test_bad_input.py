@@ -94,7 +94,7 @@ def test_options(options, names, random_image):
         fastsr.upscale(random_image(4, 4), **options)
 
 
-@pytest.mark.parametrize("shape", [5, "ab", (8.5, 8, 3), None, (8,), (8, 8, 7)])
+@pytest.mark.parametrize("shape", [5, "ab", (8.5, 8, 3), None, (8,), (8, 8, 2), (8, 8, 7)])
 def test_tile_shapes(shape):
     with pytest.raises(fastsr.ShapeError):
         fastsr.load().tiles(shape, 4)
