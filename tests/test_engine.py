@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import subprocess
 import sys
 import threading
@@ -163,14 +165,14 @@ def test_forced_isa_level_ran(level):
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
-        env={**__import__("os").environ, "FASTSR_ISA": level},
+        env={**os.environ, "FASTSR_ISA": level},
         capture_output=True,
         text=True,
         check=True,
     )
     isa, _, counts = result.stdout.strip().partition(" ")
     assert isa == level
-    ran = {name: rows for name, rows in eval(counts).items() if rows}  # our own dict
+    ran = {name: rows for name, rows in ast.literal_eval(counts).items() if rows}
     assert list(ran) == [level]
 
 
@@ -180,10 +182,12 @@ def test_unknown_isa_level():
         native.network(4, 3, "sse9")
 
 
-def test_eight_python_threads_on_one_network(random_image):
-    _, native = native_model("fmen", 4)
-    network = native.network(4, 3)
-    images = [random_image(19, 37 + i % 2, 3, "uint8", seed=i) for i in range(8)]
+@pytest.mark.parametrize(("name", "scale"), NETWORKS)
+def test_eight_python_threads_on_one_network(name, scale, random_image):
+    _, native = native_model(name, scale)
+    network = native.network(scale, 3)
+    shapes = [(7, 13), (7, 13), (1, 29), (11, 17)]
+    images = [random_image(*shapes[i % 4], 3, "uint8", seed=i) for i in range(8)]
     mapping = (1 / 255, 0.0, 255.0, 0.0, 0.0, 255.0)
     wanted = [run(network, x, mapping=mapping, threads=1) for x in images]
     failures = []

@@ -87,6 +87,31 @@ Status upscale(Network& network, Picture& from, Picture& to, int threads, int st
   return network.run(request);
 }
 
+// After the first call of a shape nothing is allocated, whole or in panels.
+void test_allocations(const char* path) {
+  const std::vector<char> bytes = read_file(path);
+  Result<ModelFile> file = load_model(bytes.data(), bytes.size());
+  CHECK(file.ok());
+  for (const Graph& graph : file.value().graphs) {
+    if (graph.channels != 3) continue;
+    Result<std::unique_ptr<Network>> network = Network::make(file.value(), graph, *isa_levels().back().kernels);
+    CHECK(network.ok());
+    const std::int64_t shapes[][2] = {{1, 1}, {7, 13}, {1, 97}, {5, 67}};
+    for (const auto& shape : shapes) {
+      Picture from = random_picture(shape[0], shape[1], 4);
+      Picture first(shape[0] * graph.scale, shape[1] * graph.scale), again = first;
+      const std::uint64_t least = upscale(*network.value(), from, first, 2, 0, 1).least();
+      for (std::uint64_t budget : {std::uint64_t{0}, least}) {
+        CHECK(upscale(*network.value(), from, first, 2, 0, budget).ok());
+        const long before = allocations.load();
+        CHECK(upscale(*network.value(), from, again, 2, 0, budget).ok());
+        CHECK(allocations.load() == before);
+        CHECK(again.pixels == first.pixels);
+      }
+    }
+  }
+}
+
 // Random boxes of a network with wide kernels, many of which end at the image's right border. ASan watches.
 void test_boxes(const char* path) {
   const std::vector<char> bytes = read_file(path);
@@ -123,7 +148,7 @@ void test_boxes(const char* path) {
 
 }  // namespace
 
-int main(int, char** argv) {
+int main(int argc, char** argv) {
   const std::vector<char> bytes = read_file(argv[1]);
   Result<ModelFile> file = load_model(bytes.data(), bytes.size());
   CHECK(file.ok());
@@ -176,5 +201,6 @@ int main(int, char** argv) {
   }
   for (std::thread& caller : callers) caller.join();
   CHECK(right == 16);
+  for (int i = 1; i < argc; ++i) test_allocations(argv[i]);
   test_boxes(argv[2]);
 }
