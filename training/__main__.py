@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--minutes", type=float, help="follow the clock and end after so many minutes")
     parser.add_argument("--finish-by", type=float, help="follow the clock and end then (seconds since the epoch)")
+    parser.add_argument("--init", type=Path, help="checkpoint of another run whose weights a new run starts from")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes by itself")
     args = parser.parse_args()
     if args.threads:
@@ -38,7 +39,10 @@ def main() -> None:
     def on_result(training: Training, net: nn.Module) -> None:
         save_inference(training, net, args.out / f"{recipe.name}_inference.pt")
 
-    train(Training(recipe, crops), args.out, deadline=deadline, on_result=on_result, say=say)
+    training = Training(recipe, crops)
+    if args.init and not (args.out / "checkpoint.pt").exists():
+        say(f"took {training.start_from(args.init)} tensors of {args.init}")
+    train(training, args.out, deadline=deadline, on_result=on_result, say=say)
 
 
 def say(line: str) -> None:

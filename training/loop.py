@@ -64,6 +64,15 @@ class Training:
         self.progress = 0.0  # of the schedule, 0..1
         self.seconds = 0.0
 
+    def start_from(self, path: Path) -> int:
+        """Take the averaged weights of another run's checkpoint, as far as names and shapes agree; how many did."""
+        given = torch.load(path, weights_only=True)["ema"]
+        own = self.net.state_dict()
+        taken = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
+        self.net.load_state_dict({**own, **taken})
+        self.ema.load_state_dict(self.net.state_dict())
+        return len(taken)
+
     def run_step(self, advance: float) -> float:
         """Make one step, move the schedule by `advance`, return the loss."""
         recipe = self.recipe
