@@ -16,6 +16,7 @@
 
 #include "core/aligned.hpp"
 #include "core/image.hpp"
+#include "cpu/winograd.hpp"
 #include "graph/graph.hpp"
 
 namespace fastsr {
@@ -151,14 +152,17 @@ struct StoreRow {
 
 struct Kernels {
   const char* name;
-  int max_block;  // output channels of the largest ConvBlock
+  int max_block;       // output channels of the largest ConvBlock
+  int max_tile_block;  // and of the largest WinogradBlock
   void (*conv)(const ConvRow&);
+  void (*winograd)(const WinogradPiece&);
+  void (*relayout)(const RelayoutRow&);
   void (*pointwise)(const PointwiseRow&);
   void (*shuffle)(const ShuffleRow&);
   void (*resize)(const ResizeRow&);
   bool (*load)(const LoadRow&);  // false: a pixel is NaN or infinite
   void (*store)(const StoreRow&);
-  // Rows convolved so far at this level: proof that it ran.
+  // Rows and tile groups convolved so far at this level: proof that it ran.
   std::atomic<std::uint64_t>* conv_rows;
 };
 

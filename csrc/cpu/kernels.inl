@@ -321,8 +321,13 @@ void store_row(const StoreRow& a) {
 }
 
 }  // namespace
+}  // namespace fastsr
 
-const Kernels FASTSR_LEVEL = {FASTSR_LEVEL_NAME, kMaxBlock, conv,      pointwise, shuffle, resize,
-                              load_row,          store_row, &conv_rows};
+#include "cpu/winograd.inl"
+
+namespace fastsr {
+
+const Kernels FASTSR_LEVEL = {FASTSR_LEVEL_NAME, kMaxBlock, kMaxTileBlock, conv,     winograd,  relayout,
+                              pointwise,         shuffle,   resize,        load_row, store_row, &conv_rows};
 
 }  // namespace fastsr

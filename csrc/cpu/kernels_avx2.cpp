@@ -5,6 +5,8 @@ namespace {
 constexpr int kRegisters = 16;  // accumulators, inputs and one weight
 constexpr int kMaxBlock = 4;    // output channels at once
 constexpr int kMaxVectors = 6;
+constexpr int kMaxTileBlock = 6;
+constexpr int kTileVectors = 2;
 }  // namespace
 
 #define FASTSR_LEVEL kAvx2

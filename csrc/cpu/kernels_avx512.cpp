@@ -5,6 +5,8 @@ namespace {
 constexpr int kRegisters = 32;  // accumulators, inputs and one weight
 constexpr int kMaxBlock = 9;    // output channels at once
 constexpr int kMaxVectors = 8;
+constexpr int kMaxTileBlock = 9;  // the same for tiles, and with how many vectors of them
+constexpr int kTileVectors = 3;
 }  // namespace
 
 #define FASTSR_LEVEL kAvx512

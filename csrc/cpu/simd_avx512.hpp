@@ -28,4 +28,38 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x.v), n))};
 }
 
+
+inline Vec shift_up(Vec x, float edge) {
+  return {_mm512_castsi512_ps(
+      _mm512_alignr_epi32(_mm512_castps_si512(x.v), _mm512_castps_si512(_mm512_set1_ps(edge)), 15))};
+}
+inline Vec shift_down(Vec x, float edge) {
+  return {_mm512_castsi512_ps(
+      _mm512_alignr_epi32(_mm512_castps_si512(_mm512_set1_ps(edge)), _mm512_castps_si512(x.v), 1))};
+}
+inline void deinterleave(const Vec* in, Vec* out) {
+  const __m512i even = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+  const __m512i odd = _mm512_setr_epi32(2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
+  const __m512 a = _mm512_permutex2var_ps(in[0].v, even, in[1].v), b = _mm512_permutex2var_ps(in[2].v, even, in[3].v);
+  const __m512 c = _mm512_permutex2var_ps(in[0].v, odd, in[1].v), d = _mm512_permutex2var_ps(in[2].v, odd, in[3].v);
+  out[0] = {_mm512_shuffle_f32x4(a, b, 0x44)};
+  out[1] = {_mm512_shuffle_f32x4(a, b, 0xEE)};
+  out[2] = {_mm512_shuffle_f32x4(c, d, 0x44)};
+  out[3] = {_mm512_shuffle_f32x4(c, d, 0xEE)};
+}
+inline void interleave(const Vec* in, Vec* out) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+  const __m512i second = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+  const __m512d a = _mm512_castps_pd(_mm512_permutex2var_ps(in[0].v, low, in[1].v));
+  const __m512d b = _mm512_castps_pd(_mm512_permutex2var_ps(in[2].v, low, in[3].v));
+  const __m512d c = _mm512_castps_pd(_mm512_permutex2var_ps(in[0].v, high, in[1].v));
+  const __m512d d = _mm512_castps_pd(_mm512_permutex2var_ps(in[2].v, high, in[3].v));
+  out[0] = {_mm512_castpd_ps(_mm512_permutex2var_pd(a, first, b))};
+  out[1] = {_mm512_castpd_ps(_mm512_permutex2var_pd(a, second, b))};
+  out[2] = {_mm512_castpd_ps(_mm512_permutex2var_pd(c, first, d))};
+  out[3] = {_mm512_castpd_ps(_mm512_permutex2var_pd(c, second, d))};
+}
+
 }  // namespace

@@ -33,4 +33,16 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   return x;
 }
 
+
+// (edge, x0, x1, ...) and (x1, ..., edge)
+inline Vec shift_up(Vec, float edge) { return {edge}; }
+inline Vec shift_down(Vec, float edge) { return {edge}; }
+// From 4 vectors of pixels to 4 vectors of every fourth pixel, and back.
+inline void deinterleave(const Vec* in, Vec* out) {
+  for (int i = 0; i < 4; ++i) out[i] = in[i];
+}
+inline void interleave(const Vec* in, Vec* out) {
+  for (int i = 0; i < 4; ++i) out[i] = in[i];
+}
+
 }  // namespace

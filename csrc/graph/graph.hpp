@@ -24,8 +24,13 @@ struct Step {
   int input = 0;
 };
 
-enum class NodeOp { conv, pointwise, concat, slice, pixel_shuffle, resize };
+// relayout is never in a file: the engine inserts it, see runtime/lower.hpp.
+enum class NodeOp { conv, pointwise, concat, slice, pixel_shuffle, resize, relayout };
 enum class ResizeMode { nearest, bilinear, bicubic };
+
+// How a convolution is computed, and how rows lie in memory; the engine chooses (runtime/lower.hpp).
+enum class Algorithm { direct, winograd };
+enum class Layout { plain, tiled };
 
 // Values are numbered: 0 is the image, i + 1 the output of node i.
 struct Node {
@@ -47,6 +52,10 @@ struct Node {
   int input_channels = 0;  // of inputs[0]
   int channels = 0;        // of the output
   int scale = 1;           // of the output, in pixels per pixel of the image
+
+  Algorithm algorithm = Algorithm::direct;
+  Layout layout = Layout::plain;  // of the output
+  int row_anchor = 0;             // winograd: tiles begin at the rows y with y mod 4 == row_anchor
 
   // Input pixels that the node reads beyond its own position, per side.
   int halo_rows() const;
@@ -70,6 +79,9 @@ struct Graph {
 
   int value_channels(int value) const {
     return value == 0 ? channels : nodes[static_cast<std::size_t>(value - 1)].channels;
+  }
+  Layout value_layout(int value) const {
+    return value == 0 ? Layout::plain : nodes[static_cast<std::size_t>(value - 1)].layout;
   }
   int value_scale(int value) const { return value == 0 ? 1 : nodes[static_cast<std::size_t>(value - 1)].scale; }
 };

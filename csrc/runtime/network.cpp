@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/thread_pool.hpp"
+#include "runtime/lower.hpp"
 #include "runtime/session.hpp"
 
 namespace fastsr {
@@ -43,18 +44,24 @@ Status ViewSink::prepare(Range rows, Range columns, ImageView& view) {
   return {};
 }
 
-Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Graph& graph, const Kernels& kernels) {
+Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Graph& graph, const Kernels& kernels,
+                                               bool winograd) {
   std::unique_ptr<Network> network(new Network);
   network->file_ = &file;
-  network->graph_ = &graph;
+  network->graph_ = lower(graph, winograd);
   network->kernels_ = &kernels;
-  network->pipeline_ = make_pipeline(graph);
-  network->convs_.resize(graph.nodes.size());
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const Node& node = graph.nodes[i];
+  network->pipeline_ = make_pipeline(network->graph_);
+  const std::vector<Node>& nodes = network->graph_.nodes;
+  network->convs_.resize(nodes.size());
+  network->winograds_.resize(nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    const Node& node = nodes[i];
     if (node.op != NodeOp::conv) continue;
+    const float* weight = file.tensor(node.weight);
     const float* bias = node.bias >= 0 ? file.tensor(node.bias) : nullptr;
-    if (!pack_conv(node, file.tensor(node.weight), bias, kernels, network->convs_[i])) {
+    if (!(node.algorithm == Algorithm::winograd
+              ? pack_winograd(node, weight, bias, kernels.max_tile_block, network->winograds_[i])
+              : pack_conv(node, weight, bias, kernels, network->convs_[i]))) {
       return Status(Code::out_of_memory, "the system has no memory for the weights");
     }
   }

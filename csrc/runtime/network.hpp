@@ -72,7 +72,9 @@ class Session;
 class Network {
  public:
   // `file` must outlive the network.
-  static Result<std::unique_ptr<Network>> make(const ModelFile& file, const Graph& graph, const Kernels& kernels);
+  // winograd: false computes every convolution directly, slower and with less rounding.
+  static Result<std::unique_ptr<Network>> make(const ModelFile& file, const Graph& graph, const Kernels& kernels,
+                                               bool winograd = true);
   ~Network();
 
   Status run(const Request& request);
@@ -83,11 +85,13 @@ class Network {
   // What run() would do, without doing it.
   Result<Plan> plan(const Request& request) const;
 
-  const Graph& graph() const { return *graph_; }
+  // As it runs, see lower().
+  const Graph& graph() const { return graph_; }
   const Kernels& kernels() const { return *kernels_; }
   const Pipeline& pipeline() const { return pipeline_; }
   const ModelFile& file() const { return *file_; }
   const PackedConv& conv(int node) const { return convs_[static_cast<std::size_t>(node)]; }
+  const PackedWinograd& winograd(int node) const { return winograds_[static_cast<std::size_t>(node)]; }
 
  private:
   Network() = default;
@@ -96,10 +100,11 @@ class Network {
   void drop_idle();
 
   const ModelFile* file_ = nullptr;
-  const Graph* graph_ = nullptr;
+  Graph graph_;
   const Kernels* kernels_ = nullptr;
   Pipeline pipeline_;
   std::vector<PackedConv> convs_;  // of each node; empty for other operations
+  std::vector<PackedWinograd> winograds_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Session>> idle_;  // guarded by mutex_; all of the call that ran last
 };

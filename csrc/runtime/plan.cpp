@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <tuple>
+
+#include "cpu/winograd.hpp"
 
 namespace fastsr {
 namespace {
@@ -10,17 +13,34 @@ namespace {
 // Without a budget, calls stay below this where panels can do it: rows of very wide images would fall out of
 // every cache, and a few per cent of work done twice at the panels' edges costs less.
 constexpr std::uint64_t kSensibleMemory = std::uint64_t{192} << 20;
-constexpr int kStrips[] = {8, 4, 2, 1};
+constexpr int kStrips[] = {24, 16, 8, 4, 2, 1};
 constexpr std::int64_t kWidePanel = 1024;  // panels that nobody's budget asked for are not narrower
 constexpr std::int64_t kNarrowPanel = 16;  // nor any panel than this: the halo around it would be most of the work
 constexpr std::int64_t kFar = 1 << 20;     // far from every border
+constexpr std::size_t kLineFloats = kCacheLine / sizeof(float);
 constexpr std::int64_t kFloatsPerLine = static_cast<std::int64_t>(kCacheLine / sizeof(float));
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
-Reach reach_of(const Node& node) { return {node.own_scale(), node.halo_rows(), node.halo_columns()}; }
+Reach reach_of(const Node& node) {
+  return {node.own_scale(), node.halo_rows(), node.halo_columns(), node.algorithm == Algorithm::winograd,
+          node.row_anchor};
+}
+
+// The tiles that cover a range, as far as they lie in the value's extent.
+Range tiles_of(Range range, int anchor, std::int64_t extent) {
+  return {std::max<std::int64_t>(align_down(range.begin, anchor), 0),
+          std::min(align_down(range.end + kTileRows - 1, anchor), extent)};
+}
+
+// The floats of a row of a tiled value.
+std::int64_t tiled_floats(std::int64_t columns, int channels) {
+  // The columns may begin anywhere in a block.
+  const std::int64_t blocks = (columns + kBlockColumns - 2) / kBlockColumns + 1;
+  return blocks * channels * (kBlockColumns + 2);
+}
 
 void join(Range& all, Range more) {
   if (all.size() == 0) {
@@ -101,15 +121,22 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     const auto floats = static_cast<std::size_t>(widths[at(stage.inputs[0])] + 3 * kRowPad);
     plan.scratch_floats = std::max(plan.scratch_floats, floats);
   }
+  for (const Node& node : p.graph->nodes) {
+    if (node.algorithm != Algorithm::winograd) continue;
+    plan.scratch_floats = std::max(plan.scratch_floats, winograd_scratch(node.input_channels, node.channels));
+  }
+  plan.scratch_floats = (plan.scratch_floats + kLineFloats - 1) / kLineFloats * kLineFloats;
   plan.pitch.assign(at(p.pools), 0);
   plan.slot_floats.assign(at(p.pools), 0);
   for (std::size_t v = 0; v < p.pool_of.size(); ++v) {
     const std::size_t pool = at(p.pool_of[v]);
-    std::int64_t lines = (widest[pool] + kFloatsPerLine - 1) / kFloatsPerLine + 2 * kRowPad / kFloatsPerLine;
-    lines += lines % 2 == 0;  // an odd number of cache lines spreads the channels over the cache's sets
-    plan.pitch[pool] = lines * kFloatsPerLine;
-    plan.slot_floats[pool] =
-        static_cast<std::size_t>(plan.pitch[pool]) * at(p.graph->value_channels(static_cast<int>(v)));
+    const int channels = p.graph->value_channels(static_cast<int>(v));
+    const bool tiled = p.graph->value_layout(static_cast<int>(v)) == Layout::tiled;
+    const std::int64_t floats = tiled ? tiled_floats(widest[pool], channels) : widest[pool] + 2 * kRowPad;
+    // An odd number of cache lines spreads the channels, or the rows, over the cache's sets.
+    const std::int64_t line = ((floats + kFloatsPerLine - 1) / kFloatsPerLine | 1) * kFloatsPerLine;
+    plan.pitch[pool] = tiled ? 0 : line;
+    plan.slot_floats[pool] = static_cast<std::size_t>(tiled ? line : line * channels);
   }
   std::size_t floats = plan.scratch_floats * at(limits.threads) + kOverread;
   for (int pool = 0; pool < p.pools; ++pool) floats += plan.slot_floats[at(pool)] * at(plan.slots[at(pool)]);
@@ -175,24 +202,27 @@ Pipeline make_pipeline(const Graph& graph) {
   store.inputs = {p.result};
   add_stage(std::move(store));
 
-  std::map<std::pair<int, int>, int> pools;
+  using Key = std::tuple<int, int, Layout>;
+  std::map<Key, int> pools;
   for (std::size_t v = 0; v < values; ++v) {
     const int value = static_cast<int>(v);
-    const std::pair<int, int> key{graph.value_channels(value), graph.value_scale(value)};
+    const Key key{graph.value_channels(value), graph.value_scale(value), graph.value_layout(value)};
     p.pool_of.push_back(pools.emplace(key, static_cast<int>(pools.size())).first->second);
   }
   p.pools = static_cast<int>(pools.size());
 
-  // The halo: what one pixel far from every border needs of the image.
+  // The halo: the most that one pixel far from every border needs of the image, wherever it lies in its tile.
   std::vector<Range> need;
-  needed(p, 2 * kFar, {kFar, kFar + 1}, true, need);
-  const Range rows = need[0];
-  needed(p, 2 * kFar, {kFar, kFar + 1}, false, need);
-  const Range columns = need[0];
-  p.halo_rows = static_cast<int>(std::max(kFar - rows.begin, rows.end - kFar - 1));
-  p.halo_columns = static_cast<int>(std::max(kFar - columns.begin, columns.end - kFar - 1));
+  for (std::int64_t y = kFar; y < kFar + kTileRows; ++y) {
+    needed(p, 2 * kFar, {y, y + 1}, true, need);
+    p.halo_rows = static_cast<int>(std::max({std::int64_t{p.halo_rows}, y - need[0].begin, need[0].end - y - 1}));
+    needed(p, 2 * kFar, {y, y + 1}, false, need);
+    p.halo_columns = static_cast<int>(std::max({std::int64_t{p.halo_columns}, y - need[0].begin, need[0].end - y - 1}));
+  }
   return p;
 }
+
+std::int64_t align_down(std::int64_t x, int anchor) { return floor_div(x - anchor, kTileRows) * kTileRows + anchor; }
 
 void needed(const Pipeline& p, std::int64_t extent, Range wanted, bool rows, std::vector<Range>& need) {
   const Graph& graph = *p.graph;
@@ -205,6 +235,9 @@ void needed(const Pipeline& p, std::int64_t extent, Range wanted, bool rows, std
     if (out.size() == 0) continue;
     const std::int64_t factor = stage.reach.factor;
     out = {floor_div(out.begin, factor) * factor, floor_div(out.end + factor - 1, factor) * factor};
+    if (stage.reach.tiles) {
+      out = tiles_of(out, rows ? stage.reach.row_anchor : 0, extent * graph.value_scale(stage.value));
+    }
     const std::int64_t halo = rows ? stage.reach.halo_rows : stage.reach.halo_columns;
     for (int input : stage.inputs) {
       const std::int64_t end = extent * graph.value_scale(input);
@@ -243,7 +276,9 @@ Range Schedule::ready(std::size_t stage) const {
     if (made < rows_[at(input)].end) end = std::min(end, (made - s.reach.halo_rows) * s.reach.factor);
   }
   const int value = s.value >= 0 ? s.value : pipeline_->result;
-  end = std::min(end, next_[stage] + std::int64_t{strip_} * pipeline_->graph->value_scale(value));
+  const std::int64_t strip = std::int64_t{strip_} * pipeline_->graph->value_scale(value);
+  end = std::min(end, next_[stage] + (s.reach.tiles ? std::max<std::int64_t>(strip, kTileRows) : strip));
+  if (s.reach.tiles && end < all.end) end = align_down(end, s.reach.row_anchor);
   return {next_[stage], std::max(end, next_[stage])};
 }
 

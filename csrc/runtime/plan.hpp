@@ -14,10 +14,13 @@
 namespace fastsr {
 
 // How a stage's output rows follow from its input rows: output row y reads y / factor +- halo.
+// Where `tiles`, rows and columns are made in fours only: rows from those with y mod 4 == row_anchor on.
 struct Reach {
   int factor = 1;
   int halo_rows = 0;
   int halo_columns = 0;
+  bool tiles = false;
+  int row_anchor = 0;
 };
 
 // One stage of the stream: stage 0 loads the image, the last stage stores the result, between them run nodes.
@@ -42,11 +45,14 @@ struct Pipeline {
   std::vector<std::vector<Consumer>> consumers;  // of each value
   int result = 0;                                // the value that the last stage stores
   int store_factor = 1;                          // pixel shuffle that happens while storing
-  int halo_rows = 0;                             // input pixels around an output pixel that can change it
+  int halo_rows = 0;                             // input pixels around an output pixel that are read for it
   int halo_columns = 0;
-  std::vector<int> pool_of;  // of each value: rows of equal channels and scale share a pool
+  std::vector<int> pool_of;  // of each value: rows of equal channels, scale and layout share a pool
   int pools = 0;
 };
+
+// The first row, or column, of the tile that holds x; tiles begin where x mod 4 == anchor.
+std::int64_t align_down(std::int64_t x, int anchor);
 
 Pipeline make_pipeline(const Graph& graph);
 
@@ -93,7 +99,7 @@ struct Plan {
   std::int64_t panels = 1;            // vertical panels, done one after another: one for most images
   std::vector<int> slots;             // of each pool: rows alive at once
   std::vector<int> ring;              // of each value: a power of two, at least its rows alive at once
-  std::vector<std::ptrdiff_t> pitch;  // of each pool: floats from channel to channel
+  std::vector<std::ptrdiff_t> pitch;  // of each pool: floats from channel to channel, where the layout is plain
   std::vector<std::size_t> slot_floats;
   std::size_t scratch_floats = 0;  // of each thread
   std::uint64_t memory = 0;        // bytes of working memory in all

@@ -18,6 +18,12 @@ constexpr std::int64_t kSegment = 192;
 
 std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
+// The columns of the blocks that cover a range.
+Range blocks_of(Range columns) {
+  return {columns.begin / kBlockColumns * kBlockColumns,
+          (columns.end + kBlockColumns - 1) / kBlockColumns * kBlockColumns};
+}
+
 long process_id() {
 #if defined(__unix__) || defined(__APPLE__)
   return static_cast<long>(getpid());
@@ -123,6 +129,18 @@ float* Session::row(int value, std::int64_t y, std::int64_t column) const {
   return ring[at(y) & (ring.size() - 1)] + kRowPad + (column - columns_[at(value)].begin);
 }
 
+float* Session::tiles(int value, std::int64_t y, std::int64_t x) const {
+  const std::vector<float*>& ring = rings_[at(value)];
+  const std::int64_t before = x - blocks_of(columns_[at(value)]).begin;
+  return ring[at(y) & (ring.size() - 1)] + before * network_->graph().value_channels(value);
+}
+
+float* Session::edges(int value, std::int64_t y, std::int64_t x) const {
+  const Range blocks = blocks_of(columns_[at(value)]);
+  const std::int64_t block = (x - blocks.begin) / kBlockColumns;
+  return tiles(value, y, blocks.end) + block * 2 * network_->graph().value_channels(value);
+}
+
 std::ptrdiff_t Session::pitch(int value) const { return plan_.pitch[at(pipeline_->pool_of[at(value)])]; }
 
 void Session::take_slots(int value, Range rows) {
@@ -151,7 +169,11 @@ Status Session::run(const Request& request) {
 Status Session::run_panel(const Request& request, std::int64_t panel, std::int64_t total) {
   needed(*pipeline_, plan_.width, plan_.panel(panel), false, columns_);
   for (std::size_t v = 0; v < columns_.size(); ++v) {
-    if (columns_[v].size() + 2 * kRowPad > pitch(static_cast<int>(v))) {
+    const int value = static_cast<int>(v), channels = network_->graph().value_channels(value);
+    const bool tiled = network_->graph().value_layout(value) == Layout::tiled;
+    const std::int64_t floats = tiled ? blocks_of(columns_[v]).size() / kBlockColumns * (kBlockColumns + 2)
+                                      : columns_[v].size() + 2 * kRowPad;
+    if (static_cast<std::size_t>(floats * channels) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
       return {Code::option, "internal error: a row is wider than planned"};
     }
   }
@@ -192,6 +214,15 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     const Range columns = columns_[at(pipeline_->result)];
     FASTSR_TRY(
         request.sink->prepare({rows.begin * f, rows.end * f}, {columns.begin * f, columns.end * f}, work.pixels));
+  } else if (graph.nodes[at(stage.node)].algorithm == Algorithm::winograd) {
+    const int anchor = graph.nodes[at(stage.node)].row_anchor;
+    const std::int64_t first = align_down(rows.begin, anchor);
+    work.tile_rows = (rows.end - first + kTileRows - 1) / kTileRows;
+    work.groups = work.tile_rows * blocks_of(columns_[at(stage.value)]).size() / kBlockColumns;
+    // As few pieces as the groups allow, and the same number for each thread.
+    const std::int64_t threads = pool_.threads(), most = kMaxGroups * threads;
+    work.pieces_per_row = std::min(work.groups, (work.groups + most - 1) / most * threads);
+    work.rows = {first, first + 1};
   } else if (graph.nodes[at(stage.node)].op == NodeOp::conv) {
     work.pieces_per_row = (columns_[at(stage.value)].size() + kSegment - 1) / kSegment;
   } else if (graph.nodes[at(stage.node)].op == NodeOp::pixel_shuffle) {
@@ -232,7 +263,11 @@ void Session::do_piece(Work& work, std::int64_t piece, int thread) {
   if (stage.kind == Stage::Kind::load) return load_row(work, y);
   if (stage.kind == Stage::Kind::store) return store_row(work, y);
   switch (network_->graph().nodes[at(stage.node)].op) {
-    case NodeOp::conv: return conv_row(stage.node, y, piece % work.pieces_per_row);
+    case NodeOp::conv:
+      return network_->graph().nodes[at(stage.node)].algorithm == Algorithm::winograd
+                 ? winograd_piece(work, stage.node, piece, thread)
+                 : conv_row(stage.node, y, piece % work.pieces_per_row);
+    case NodeOp::relayout: return relayout_row(stage.node, y);
     case NodeOp::pointwise: return pointwise_row(stage.node, y);
     case NodeOp::concat: return concat_row(stage.node, y);
     case NodeOp::slice: return slice_row(stage.node, y);
@@ -290,8 +325,9 @@ int Session::bind_steps(const Node& node, std::int64_t y, BoundStep* bound) cons
     b.tensor1 = step.tensor1 >= 0 ? file.tensor(step.tensor1) : nullptr;
     if (step.op == StepOp::add || step.op == StepOp::mul) {
       const int other = node.inputs[at(step.input)];
-      b.other = row(other, y, columns_[at(value)].begin);
       b.other_pitch = pitch(other);
+      // The rows of tiles have their operands in their groups.
+      if (node.algorithm == Algorithm::direct) b.other = row(other, y, columns_[at(value)].begin);
     }
   }
   return count;
@@ -318,6 +354,82 @@ void Session::conv_row(int index, std::int64_t y, std::int64_t segment) {
   a.steps = steps;
   a.step_count = bind_steps(node, y, steps);
   network_->kernels().conv(a);
+}
+
+void Session::winograd_piece(const Work& work, int index, std::int64_t piece, int thread) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int value = index + 1;
+  WinogradPiece a;
+  a.conv = &network_->winograd(index);
+  a.x_layout = network_->graph().value_layout(node.inputs[0]);
+  a.y_layout = node.layout;
+  a.x_pitch = pitch(node.inputs[0]);
+  a.y_pitch = pitch(value);
+  BoundStep steps[kMaxSteps];
+  a.steps = steps;
+  a.step_count = bind_steps(node, work.rows.begin, steps);
+  int operand = 0;
+  for (int s = 0; s < a.step_count; ++s) {
+    if (steps[s].op == StepOp::add || steps[s].op == StepOp::mul) a.other_pitch[operand++] = steps[s].other_pitch;
+  }
+  a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
+  const std::int64_t first = work.groups * piece / work.pieces, end = work.groups * (piece + 1) / work.pieces;
+  const Range blocks = blocks_of(columns_[at(value)]);
+  for (std::int64_t g = first; g < end; ++g) {
+    const std::int64_t y = work.rows.begin + g % work.tile_rows * kTileRows;
+    set_group(node, value, y, blocks.begin + g / work.tile_rows * kBlockColumns, a.groups[a.group_count++]);
+  }
+  network_->kernels().winograd(a);
+}
+
+// The group of tiles whose first pixel is (y, x): its inputs, outputs and operands.
+void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const {
+  const Graph& graph = network_->graph();
+  const int input = node.inputs[0];
+  const bool x_tiled = graph.value_layout(input) == Layout::tiled, y_tiled = node.layout == Layout::tiled;
+  const Range in = columns_[at(input)], out = columns_[at(value)], rows = plan_.rows[at(value)];
+  const std::int64_t height = plan_.height * node.scale, width = plan_.width * node.scale;
+  for (int i = 0; i < kTileInputs; ++i) {
+    const std::int64_t iy = y + i - 1;
+    if (iy < 0 || iy >= height) continue;
+    group.x[i] = x_tiled ? tiles(input, iy, x) : row(input, iy, x);
+    if (x_tiled) group.x_edges[i] = edges(input, iy, x);
+  }
+  for (int i = 0; i < kTileRows; ++i) {
+    if (y + i < rows.begin || y + i >= rows.end) continue;
+    group.y[i] = y_tiled ? tiles(value, y + i, x) : row(value, y + i, x);
+    if (y_tiled) group.y_edges[i] = edges(value, y + i, x);
+    int operand = 0;
+    for (const Step& step : node.steps) {
+      if (step.op != StepOp::add && step.op != StepOp::mul) continue;
+      const int other = node.inputs[at(step.input)];
+      group.other[operand++][i] = y_tiled ? tiles(other, y + i, x) : row(other, y + i, x);
+    }
+  }
+  auto clamp = [x](std::int64_t column) {
+    return static_cast<int>(std::clamp<std::int64_t>(column - x, -kBlockColumns, 2 * kBlockColumns));
+  };
+  group.x_begin = clamp(in.begin);
+  group.x_end = clamp(in.end);
+  group.y_begin = std::max(clamp(out.begin), 0);
+  group.y_end = std::min(clamp(out.end), kBlockColumns);
+  group.image_end = std::min(clamp(width), kBlockColumns);
+  group.first = x <= out.begin;
+  group.last = x + kBlockColumns >= out.end;
+}
+
+void Session::relayout_row(int index, std::int64_t y) {
+  const int input = network_->graph().nodes[at(index)].inputs[0], value = index + 1;
+  const Range columns = columns_[at(input)], blocks = blocks_of(columns_[at(value)]);
+  RelayoutRow a;
+  a.x = row(input, y, columns.begin);
+  a.x_pitch = pitch(input);
+  a.x_begin = columns.begin - blocks.begin;
+  a.width = columns.size();
+  a.y = tiles(value, y, blocks.begin);
+  a.channels = network_->graph().value_channels(value);
+  a.blocks = blocks.size() / kBlockColumns;
+  network_->kernels().relayout(a);
 }
 
 void Session::pointwise_row(int index, std::int64_t y) {

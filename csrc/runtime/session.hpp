@@ -33,6 +33,8 @@ class Session {
     Range rows;  // that the stage makes
     std::int64_t pieces = 0;
     std::int64_t pieces_per_row = 1;
+    std::int64_t tile_rows = 0;  // winograd
+    std::int64_t groups = 0;     // winograd: shared out to the pieces, numbered down the columns
     ImageView pixels;  // load: the source's rows; store: the sink's
     std::atomic<std::int64_t> next{0};
     std::atomic<bool> failed{false};
@@ -47,6 +49,9 @@ class Session {
   void load_row(Work& work, std::int64_t y);
   void store_row(const Work& work, std::int64_t y);
   void conv_row(int node, std::int64_t y, std::int64_t segment);
+  void winograd_piece(const Work& work, int node, std::int64_t piece, int thread);
+  void set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const;
+  void relayout_row(int node, std::int64_t y);
   void pointwise_row(int node, std::int64_t y);
   void concat_row(int node, std::int64_t y);
   void slice_row(int node, std::int64_t y);
@@ -57,6 +62,9 @@ class Session {
   // Column `column` of channel 0 in row y of a value; the row is alive.
   float* row(int value, std::int64_t y, std::int64_t column) const;
   std::ptrdiff_t pitch(int value) const;
+  // Row y of a tiled value: the block that begins at column x, and the edges of that block.
+  float* tiles(int value, std::int64_t y, std::int64_t x) const;
+  float* edges(int value, std::int64_t y, std::int64_t x) const;
   void take_slots(int value, Range rows);
   void free_slots(int value, Range rows);
 

@@ -1,0 +1,100 @@
+// Winograd's F(4x4, 3x3) (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016): a tile of 4x4 output
+// pixels from 6x6 input pixels with 36 products instead of 144.
+//
+// A group is 16 tiles side by side: 4 rows of 64 columns, which begin at a multiple of 64 of the image's columns. A row
+// of a tiled value is a run of blocks [channel][pixel x mod 4][tile], 64 floats a channel, so that the six columns of all
+// tiles are whole vectors; then for each block the pixels beside it, [left, right][channel].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/aligned.hpp"
+#include "graph/graph.hpp"
+
+namespace fastsr {
+
+struct BoundStep;
+
+constexpr int kTileRows = 4;       // output rows, and columns, of a tile
+constexpr int kTileInputs = 6;     // input rows, and columns
+constexpr int kTileTerms = 36;     // products of a tile
+constexpr int kTilesInGroup = 16;  // side by side
+constexpr int kBlockColumns = kTilesInGroup * kTileRows;
+constexpr int kMaxGroups = 3;    // computed at once
+constexpr int kMaxOperands = 4;  // rows that the steps of one layer add or multiply
+constexpr int kLeastProduct = 32;  // of input and output channels, from which on the algorithm pays
+constexpr int kPassChannels = 64;  // output channels whose sums are kept at once
+
+struct WinogradBlock {
+  int k0 = 0;
+  int count = 0;
+};
+
+// A pass computes up to kPassChannels output channels. Its weights: [term][block][c][count].
+struct WinogradPass {
+  int k0 = 0;
+  int count = 0;
+  std::size_t weights = 0;
+  std::vector<WinogradBlock> blocks;
+};
+
+struct PackedWinograd {
+  int input_channels = 0;
+  int channels = 0;
+  std::vector<WinogradPass> passes;
+  AlignedFloats weights;
+  AlignedFloats bias;
+};
+
+// Floats from one term's panel of a layer to the next, for `groups` groups.
+std::ptrdiff_t winograd_panel(int input_channels, int channels, int groups);
+// Floats of scratch memory that a layer needs.
+std::size_t winograd_scratch(int input_channels, int channels);
+
+// One group. Plain rows are given at the group's column 0, channel 0, tiled ones at the block.
+struct TileGroup {
+  const float* x[kTileInputs] = {};       // nullptr: outside of the image
+  const float* x_edges[kTileInputs] = {};  // tiled
+  float* y[kTileRows] = {};                // nullptr: not wanted
+  float* y_edges[kTileRows] = {};          // tiled: this block's edges; its neighbours' lie beside them
+  const float* other[kMaxOperands][kTileRows] = {};
+  bool first = false;  // of the row: there is no block before
+  bool last = false;
+  // Columns of the group that exist: of x (plain), which has kRowPad more on either side; of y.
+  int x_begin = 0, x_end = kBlockColumns;
+  int y_begin = 0, y_end = kBlockColumns;
+  int image_end = kBlockColumns;  // columns from here on are outside of the image
+};
+
+// y = steps(bias + convolution of x) for up to kMaxGroups groups.
+struct WinogradPiece {
+  const PackedWinograd* conv = nullptr;
+  Layout x_layout = Layout::plain;
+  Layout y_layout = Layout::plain;
+  std::ptrdiff_t x_pitch = 0;  // plain
+  std::ptrdiff_t y_pitch = 0;  // plain
+  std::ptrdiff_t other_pitch[kMaxOperands] = {};
+  const BoundStep* steps = nullptr;
+  int step_count = 0;
+  TileGroup groups[kMaxGroups];
+  int group_count = 0;
+  float* scratch = nullptr;
+};
+
+// One row of a plain value, into tiles.
+struct RelayoutRow {
+  const float* x = nullptr;
+  std::ptrdiff_t x_pitch = 0;
+  std::int64_t x_begin = 0;  // column 0 of x, from the first block's column 0
+  std::int64_t width = 0;
+  float* y = nullptr;
+  int channels = 0;
+  std::int64_t blocks = 0;
+};
+
+// Transform a (K, C, 3, 3) weight; max_block: output channels of a level's register block. False: no memory.
+bool pack_winograd(const Node& node, const float* weight, const float* bias, int max_block, PackedWinograd& out);
+
+}  // namespace fastsr
