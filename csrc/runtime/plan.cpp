@@ -55,8 +55,9 @@ struct RowCounts {
   std::vector<int> ring;
 };
 
-RowCounts count_rows(const Pipeline& p, const std::vector<Range>& rows, int strip) {
-  Schedule schedule(p, rows, strip);
+RowCounts count_rows(const Pipeline& p, const Plan& plan, int strip) {
+  const std::vector<Range>& rows = plan.rows;
+  Schedule schedule(p, rows, stored_part(p, plan.box.rows), strip);
   std::vector<std::int64_t> alive(rows.size()), most(rows.size());
   std::vector<std::int64_t> used(at(p.pools)), most_used(at(p.pools));
   while (!schedule.done()) {
@@ -227,8 +228,7 @@ std::int64_t align_down(std::int64_t x, int anchor) { return floor_div(x - ancho
 void needed(const Pipeline& p, std::int64_t extent, Range wanted, bool rows, std::vector<Range>& need) {
   const Graph& graph = *p.graph;
   need.assign(graph.nodes.size() + 1, Range{});
-  const std::int64_t scale = graph.value_scale(p.result);
-  need[at(p.result)] = {wanted.begin * scale, wanted.end * scale};
+  need[at(p.result)] = stored_part(p, wanted);
   for (std::size_t s = p.stages.size() - 1; s-- > 1;) {
     const Stage& stage = p.stages[s];
     Range& out = need[at(stage.value)];
@@ -247,8 +247,13 @@ void needed(const Pipeline& p, std::int64_t extent, Range wanted, bool rows, std
   }
 }
 
-Schedule::Schedule(const Pipeline& pipeline, std::vector<Range> rows, int strip)
-    : pipeline_(&pipeline), rows_(std::move(rows)), strip_(strip) {
+Range stored_part(const Pipeline& p, Range wanted) {
+  const std::int64_t scale = p.graph->value_scale(p.result);
+  return {wanted.begin * scale, wanted.end * scale};
+}
+
+Schedule::Schedule(const Pipeline& pipeline, std::vector<Range> rows, Range stored, int strip)
+    : pipeline_(&pipeline), rows_(std::move(rows)), stored_(stored), strip_(strip) {
   next_.resize(pipeline.stages.size());
   gone_.resize(rows_.size());
   made_.resize(rows_.size());
@@ -257,7 +262,7 @@ Schedule::Schedule(const Pipeline& pipeline, std::vector<Range> rows, int strip)
 
 Range Schedule::range_of(std::size_t stage) const {
   const Stage& s = pipeline_->stages[stage];
-  return rows_[at(s.value >= 0 ? s.value : pipeline_->result)];
+  return s.value >= 0 ? rows_[at(s.value)] : stored_;
 }
 
 void Schedule::restart() {
@@ -322,7 +327,7 @@ Result<Plan> make_plan(const Pipeline& p, std::int64_t height, std::int64_t widt
   for (int strip : kStrips) {
     if (limits.strip > 0) strip = limits.strip;
     plan.strip = strip;
-    const RowCounts counts = count_rows(p, plan.rows, strip);
+    const RowCounts counts = count_rows(p, plan, strip);
     for (std::int64_t panels = 1;; panels = std::min(most_panels, panels + (panels + 1) / 2)) {
       const double cost = cost_of(p, box.columns.size(), panels, strip);
       lay_out(p, plan, counts, panels, limits);
@@ -352,7 +357,7 @@ Result<Plan> make_plan(const Pipeline& p, std::int64_t height, std::int64_t widt
     best_panels = most_panels;
   }
   plan.strip = best_strip;
-  lay_out(p, plan, count_rows(p, plan.rows, best_strip), best_panels, limits);
+  lay_out(p, plan, count_rows(p, plan, best_strip), best_panels, limits);
   return Result<Plan>(std::move(plan));
 }
 

@@ -63,7 +63,8 @@ void needed(const Pipeline& pipeline, std::int64_t extent, Range wanted, bool ro
 // Book-keeping of the stream: rows made, rows alive. The executor and the planner run this same code.
 class Schedule {
  public:
-  Schedule(const Pipeline& pipeline, std::vector<Range> rows, int strip);
+  // rows: needed of each value; stored: of the result, all or some of its needed ones.
+  Schedule(const Pipeline& pipeline, std::vector<Range> rows, Range stored, int strip);
 
   // Begin again for the next panel.
   void restart();
@@ -76,19 +77,22 @@ class Schedule {
   Range take_dead(int value);
 
   const Range& rows(int value) const { return rows_[static_cast<std::size_t>(value)]; }
-  std::int64_t stored() const { return next_.back() - begin_of_store(); }
+  std::int64_t stored() const { return next_.back() - stored_.begin; }
 
  private:
   Range range_of(std::size_t stage) const;
-  std::int64_t begin_of_store() const { return rows_[static_cast<std::size_t>(pipeline_->result)].begin; }
 
   const Pipeline* pipeline_;
-  std::vector<Range> rows_;         // needed rows of each value
+  std::vector<Range> rows_;  // needed rows of each value
+  Range stored_;
   std::vector<std::int64_t> next_;  // of each stage: the next row to make
   std::vector<std::int64_t> gone_;  // of each value: the first row still alive
   std::vector<std::int64_t> made_;  // of each value: one past the last row made
   int strip_;
 };
+
+// Rows or columns of the image, in pixels of the value that is stored.
+Range stored_part(const Pipeline& pipeline, Range wanted);
 
 struct Plan {
   std::int64_t height = 0;  // of the whole image

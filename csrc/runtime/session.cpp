@@ -71,7 +71,7 @@ Session::Session(const Network& network, Plan plan, const PlanLimits& limits)
       pipeline_(&network.pipeline()),
       plan_(std::move(plan)),
       limits_(limits),
-      schedule_(network.pipeline(), plan_.rows, plan_.strip),
+      schedule_(network.pipeline(), plan_.rows, stored_part(network.pipeline(), plan_.box.rows), plan_.strip),
       pool_(limits.threads),
       process_(process_id()) {}
 
@@ -161,7 +161,7 @@ void Session::free_slots(int value, Range rows) {
 Status Session::run(const Request& request) {
   mapping_ = request.mapping;
   const std::int64_t factor = pipeline_->store_factor;
-  const std::int64_t total = plan_.rows[at(pipeline_->result)].size() * factor * plan_.panels;
+  const std::int64_t total = stored_part(*pipeline_, plan_.box.rows).size() * factor * plan_.panels;
   for (std::int64_t panel = 0; panel < plan_.panels; ++panel) FASTSR_TRY(run_panel(request, panel, total));
   return {};
 }
@@ -184,7 +184,8 @@ Status Session::run_panel(const Request& request, std::int64_t panel, std::int64
   }
   schedule_.restart();
   const std::int64_t factor = pipeline_->store_factor;
-  const std::int64_t before = plan_.rows[at(pipeline_->result)].size() * factor * panel;
+  const std::int64_t before = stored_part(*pipeline_, plan_.box.rows).size() * factor * panel;
+  stored_columns_ = stored_part(*pipeline_, plan_.panel(panel));
   while (!schedule_.done()) {
     for (std::size_t s = 0; s < pipeline_->stages.size(); ++s) {
       const Range rows = schedule_.ready(s);
@@ -211,9 +212,8 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     FASTSR_TRY(request.source->rows(rows, columns_[0], work.pixels));
   } else if (stage.kind == Stage::Kind::store) {
     const std::int64_t f = pipeline_->store_factor;
-    const Range columns = columns_[at(pipeline_->result)];
-    FASTSR_TRY(
-        request.sink->prepare({rows.begin * f, rows.end * f}, {columns.begin * f, columns.end * f}, work.pixels));
+    const Range columns = {stored_columns_.begin * f, stored_columns_.end * f};
+    FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, columns, work.pixels));
   } else if (graph.nodes[at(stage.node)].algorithm == Algorithm::winograd) {
     const int anchor = graph.nodes[at(stage.node)].row_anchor;
     const std::int64_t first = align_down(rows.begin, anchor);
@@ -294,10 +294,10 @@ void Session::load_row(Work& work, std::int64_t y) {
 void Session::store_row(const Work& work, std::int64_t y) {
   const int value = pipeline_->result;
   StoreRow a;
-  a.x = row(value, y, columns_[at(value)].begin);
+  a.x = row(value, y, stored_columns_.begin);
   a.x_pitch = pitch(value);
   a.factor = pipeline_->store_factor;
-  a.width = columns_[at(value)].size();
+  a.width = stored_columns_.size();
   a.gain = mapping_.out_gain;
   a.offset = mapping_.out_offset;
   a.low = mapping_.low;

@@ -79,6 +79,7 @@ class Session {
   std::vector<std::vector<float*>> free_;           // of each pool: slots that hold no row
   std::vector<std::vector<float*>> rings_;          // of each value: the slot of row y at y mod size
   std::vector<Range> columns_;                      // of each value, in the panel that runs
+  Range stored_columns_;
   std::vector<std::vector<float>> column_weights_;  // of each resize node
   std::vector<std::vector<int>> column_starts_;
   Mapping mapping_;
