@@ -306,21 +306,24 @@ class Model {
 
   const ModelFile& file() const { return file_; }
 
-  Network& network(int scale, int channels, const std::string& isa) {
-    return *take(find(scale, channels, take(select_isa(isa))));
+  Network& network(int scale, int channels, const std::string& isa, bool winograd) {
+    return *take(find(scale, channels, take(select_isa(isa)), winograd));
   }
 
  private:
   // Errors become exceptions outside, without the lock: making them runs Python code, which may change threads.
-  Result<Network*> find(int scale, int channels, const Kernels* kernels) {
+  Result<Network*> find(int scale, int channels, const Kernels* kernels, bool winograd) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (const auto& network : networks_) {
       const Graph& graph = network->graph();
-      if (graph.scale == scale && graph.channels == channels && &network->kernels() == kernels) return network.get();
+      if (graph.scale == scale && graph.channels == channels && &network->kernels() == kernels &&
+          network->winograd() == winograd) {
+        return network.get();
+      }
     }
     for (const Graph& graph : file_.graphs) {
       if (graph.scale != scale || graph.channels != channels) continue;
-      Result<std::unique_ptr<Network>> made = Network::make(file_, graph, *kernels);
+      Result<std::unique_ptr<Network>> made = Network::make(file_, graph, *kernels, winograd);
       if (!made.ok()) return made.status();
       networks_.push_back(std::move(made.value()));
       return networks_.back().get();
@@ -377,7 +380,7 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("name", [](const Model& model) { return model.file().name; })
       .def_property_readonly("sha256", [](const Model& model) { return model.file().sha256; })
       .def("network", &Model::network, py::arg("scale"), py::arg("channels"), py::arg("isa") = "",
-           py::return_value_policy::reference_internal);
+           py::arg("winograd") = true, py::return_value_policy::reference_internal);
 
   m.def("isa_levels", &isa_info, "ISA levels of this build, slowest first: whether usable, rows convolved so far.");
   m.def("selected_isa", [] { return take(select_isa(""))->name; }, "The level that a new network takes.");

@@ -48,6 +48,7 @@ Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Grap
                                                bool winograd) {
   std::unique_ptr<Network> network(new Network);
   network->file_ = &file;
+  network->winograd_ = winograd;
   network->graph_ = lower(graph, winograd);
   network->kernels_ = &kernels;
   network->pipeline_ = make_pipeline(network->graph_);

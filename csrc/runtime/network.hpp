@@ -88,6 +88,7 @@ class Network {
   // As it runs, see lower().
   const Graph& graph() const { return graph_; }
   const Kernels& kernels() const { return *kernels_; }
+  bool winograd() const { return winograd_; }
   const Pipeline& pipeline() const { return pipeline_; }
   const ModelFile& file() const { return *file_; }
   const PackedConv& conv(int node) const { return convs_[static_cast<std::size_t>(node)]; }
@@ -102,6 +103,7 @@ class Network {
   const ModelFile* file_ = nullptr;
   Graph graph_;
   const Kernels* kernels_ = nullptr;
+  bool winograd_ = true;
   Pipeline pipeline_;
   std::vector<PackedConv> convs_;  // of each node; empty for other operations
   std::vector<PackedWinograd> winograds_;

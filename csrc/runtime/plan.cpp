@@ -16,6 +16,7 @@ constexpr std::uint64_t kSensibleMemory = std::uint64_t{192} << 20;
 constexpr int kStrips[] = {24, 16, 8, 4, 2, 1};
 constexpr std::int64_t kWidePanel = 1024;  // panels that nobody's budget asked for are not narrower
 constexpr std::int64_t kNarrowPanel = 16;  // nor any panel than this: the halo around it would be most of the work
+constexpr std::int64_t kFewPanels = 8;     // so many are looked at one by one
 constexpr std::int64_t kFar = 1 << 20;     // far from every border
 constexpr std::size_t kLineFloats = kCacheLine / sizeof(float);
 constexpr std::int64_t kFloatsPerLine = static_cast<std::int64_t>(kCacheLine / sizeof(float));
@@ -35,12 +36,6 @@ Range tiles_of(Range range, int anchor, std::int64_t extent) {
           std::min(align_down(range.end + kTileRows - 1, anchor), extent)};
 }
 
-// The floats of a row of a tiled value.
-std::int64_t tiled_floats(std::int64_t columns, int channels) {
-  // The columns may begin anywhere in a block.
-  const std::int64_t blocks = (columns + kBlockColumns - 2) / kBlockColumns + 1;
-  return blocks * channels * (kBlockColumns + 2);
-}
 
 void join(Range& all, Range more) {
   if (all.size() == 0) {
@@ -90,18 +85,26 @@ RowCounts count_rows(const Pipeline& p, const Plan& plan, int strip) {
   return counts;
 }
 
-// The widest that each value gets in any panel.
+// The widest that each value gets in any panel; whole blocks where it is tiled.
 std::vector<std::int64_t> widest_columns(const Pipeline& p, const Plan& plan) {
   std::vector<Range> columns;
-  if (plan.panels == 1) {
-    needed(p, plan.width, plan.box.columns, false, columns);
-  } else {  // a panel far from both borders has its halo on both sides
+  std::vector<std::int64_t> widths(p.pool_of.size());
+  auto widen = [&](std::int64_t extent, Range wanted, bool anywhere) {
+    needed(p, extent, wanted, false, columns);
+    for (std::size_t v = 0; v < columns.size(); ++v) {
+      const int value = static_cast<int>(v);
+      const bool tiled = p.graph->value_layout(value) == Layout::tiled;
+      const std::int64_t all = plan.width * p.graph->value_scale(value);
+      std::int64_t width = tiled ? blocks_of(columns[v]).size() : columns[v].size();
+      if (tiled && anywhere) width = ((columns[v].size() - 2) / kBlockColumns + 2) * kBlockColumns;
+      widths[v] = std::max(widths[v], std::min(width, tiled ? blocks_of({0, all}).size() : all));
+    }
+  };
+  if (plan.panels <= kFewPanels) {
+    for (std::int64_t i = 0; i < plan.panels; ++i) widen(plan.width, plan.panel(i), false);
+  } else {  // panels far from both borders have their halo on both sides, and begin anywhere in a tile or block
     const std::int64_t part = (plan.box.columns.size() + plan.panels - 1) / plan.panels;
-    needed(p, 2 * kFar + part, {kFar, kFar + part}, false, columns);
-  }
-  std::vector<std::int64_t> widths;
-  for (std::size_t v = 0; v < columns.size(); ++v) {
-    widths.push_back(std::min(columns[v].size(), plan.width * p.graph->value_scale(static_cast<int>(v))));
+    for (std::int64_t x = kFar; x < kFar + kTileRows; ++x) widen(2 * kFar + part, {x, x + part}, true);
   }
   return widths;
 }
@@ -133,7 +136,8 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     const std::size_t pool = at(p.pool_of[v]);
     const int channels = p.graph->value_channels(static_cast<int>(v));
     const bool tiled = p.graph->value_layout(static_cast<int>(v)) == Layout::tiled;
-    const std::int64_t floats = tiled ? tiled_floats(widest[pool], channels) : widest[pool] + 2 * kRowPad;
+    const std::int64_t floats = tiled ? widest[pool] / kBlockColumns * (kBlockColumns + 2) * channels
+                                      : widest[pool] + 2 * kRowPad;
     // An odd number of cache lines spreads the channels, or the rows, over the cache's sets.
     const std::int64_t line = ((floats + kFloatsPerLine - 1) / kFloatsPerLine | 1) * kFloatsPerLine;
     plan.pitch[pool] = tiled ? 0 : line;
@@ -147,8 +151,8 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
 
 // What the panels' shared edges and small strips cost, as a factor of the work.
 double cost_of(const Pipeline& p, std::int64_t width, std::int64_t panels, int strip) {
-  const double panel = static_cast<double>(width) / static_cast<double>(panels);
-  const double edges = panels == 1 ? 1.0 : 1.0 + 1.2 * p.halo_columns / panel;  // deep layers need less of the halo
+  // Two halos at each edge between panels, of which the layers need half on average.
+  const double edges = 1.0 + static_cast<double>((panels - 1) * p.halo_columns) / static_cast<double>(width);
   return edges * (1.0 + 0.3 / strip);
 }
 
@@ -224,6 +228,11 @@ Pipeline make_pipeline(const Graph& graph) {
 }
 
 std::int64_t align_down(std::int64_t x, int anchor) { return floor_div(x - anchor, kTileRows) * kTileRows + anchor; }
+
+Range blocks_of(Range columns) {
+  return {columns.begin / kBlockColumns * kBlockColumns,
+          (columns.end + kBlockColumns - 1) / kBlockColumns * kBlockColumns};
+}
 
 void needed(const Pipeline& p, std::int64_t extent, Range wanted, bool rows, std::vector<Range>& need) {
   const Graph& graph = *p.graph;

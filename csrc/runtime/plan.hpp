@@ -54,6 +54,9 @@ struct Pipeline {
 // The first row, or column, of the tile that holds x; tiles begin where x mod 4 == anchor.
 std::int64_t align_down(std::int64_t x, int anchor);
 
+// The columns of the blocks of tiles that cover a range.
+Range blocks_of(Range columns);
+
 Pipeline make_pipeline(const Graph& graph);
 
 // The part of each value that a box of the image needs, per axis, in the value's own pixels.

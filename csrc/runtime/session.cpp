@@ -18,12 +18,6 @@ constexpr std::int64_t kSegment = 192;
 
 std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
-// The columns of the blocks that cover a range.
-Range blocks_of(Range columns) {
-  return {columns.begin / kBlockColumns * kBlockColumns,
-          (columns.end + kBlockColumns - 1) / kBlockColumns * kBlockColumns};
-}
-
 long process_id() {
 #if defined(__unix__) || defined(__APPLE__)
   return static_cast<long>(getpid());
