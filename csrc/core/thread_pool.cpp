@@ -1,6 +1,7 @@
 #include "core/thread_pool.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 
 #include "core/float_mode.hpp"
@@ -15,15 +16,31 @@
 namespace fastsr {
 namespace {
 
-// A step of a network lasts some 100 us; waiting in a loop for about 20 us bridges the gaps between steps, and
-// what lasts longer (the caller's own work between calls) is slept through.
-constexpr int kSpins = 400;
-constexpr int kYields = 20;
+// A step of a network lasts some 100 us, and so does the longest wait for another thread's last piece of it: waiting
+// in a loop bridges that, since a thread that sleeps is woken late. What lasts longer (the caller's own work between
+// calls) is slept through.
+constexpr std::chrono::microseconds kWait{500};
+constexpr int kSpins = 64;  // between two looks at the clock
 
 inline void pause_a_moment() {
 #if defined(__x86_64__) || defined(_M_X64)
   _mm_pause();
 #endif
+}
+
+// Wait in a loop until done() or, where there is a limit, for about kWait.
+template <class Done>
+void spin_until(Done done, bool limited) {
+  const auto end = std::chrono::steady_clock::now() + kWait;
+  for (;;) {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (done()) return;
+      pause_a_moment();
+    }
+    if (std::chrono::steady_clock::now() < end) continue;
+    if (limited) return;
+    std::this_thread::yield();
+  }
 }
 
 }  // namespace
@@ -65,26 +82,14 @@ void ThreadPool::run(Job job, void* context) {
   }
   if (anyone_asleep) wake_.notify_all();
   job(context, 0);
-  for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpins) {
-      pause_a_moment();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+  spin_until([&] { return running_.load(std::memory_order_acquire) == 0; }, false);
 }
 
 void ThreadPool::work(int thread) {
   const DefinedFloatMode mode;  // a new thread inherits its maker's
   std::uint64_t seen = 0;
   for (;;) {
-    for (int spin = 0; spin < kSpins + kYields && epoch_.load(std::memory_order_acquire) == seen; ++spin) {
-      if (spin < kSpins) {
-        pause_a_moment();
-      } else {
-        std::this_thread::yield();
-      }
-    }
+    spin_until([&] { return epoch_.load(std::memory_order_acquire) != seen; }, true);
     if (epoch_.load(std::memory_order_acquire) == seen) {
       std::unique_lock<std::mutex> lock(mutex_);
       ++sleeping_;

@@ -67,6 +67,7 @@ Session::Session(const Network& network, Plan plan, const PlanLimits& limits)
       limits_(limits),
       schedule_(network.pipeline(), plan_.rows, stored_part(network.pipeline(), plan_.box.rows), plan_.strip),
       pool_(limits.threads),
+      counters_(at(pool_.threads())),
       process_(process_id()) {}
 
 Result<std::unique_ptr<Session>> Session::make(const Network& network, const Request& request,
@@ -238,16 +239,24 @@ void Session::share(Work& work) {
   if (work.pieces == 1) {
     do_piece(work, 0, 0);
   } else {
+    for (std::int64_t t = 0; t < pool_.threads(); ++t) {
+      counters_[at(t)].next.store(work.pieces * t / pool_.threads(), std::memory_order_relaxed);
+    }
     pool_.run(&Session::take_pieces, &work);
   }
 }
 
 void Session::take_pieces(void* context, int thread) {
   Work& work = *static_cast<Work*>(context);
-  for (;;) {
-    const std::int64_t piece = work.next.fetch_add(1, std::memory_order_relaxed);
-    if (piece >= work.pieces) return;
-    work.session->do_piece(work, piece, thread);
+  Session& session = *work.session;
+  const std::int64_t threads = session.pool_.threads();
+  for (std::int64_t i = 0; i < threads; ++i) {
+    const std::int64_t owner = (thread + i) % threads, end = work.pieces * (owner + 1) / threads;
+    for (;;) {
+      const std::int64_t piece = session.counters_[at(owner)].next.fetch_add(1, std::memory_order_relaxed);
+      if (piece >= end) break;
+      session.do_piece(work, piece, thread);
+    }
   }
 }
 

@@ -26,7 +26,8 @@ class Session {
   Session(const Network& network, Plan plan, const PlanLimits& limits);
   bool allocate();
 
-  // One stage's rows, shared out in pieces that the threads take one after another.
+  // One stage's rows, shared out in pieces. Each thread has a run of neighbouring pieces, the same part of the image in
+  // every stage, so that it finds in its cache what it wrote there; when done it helps the others.
   struct Work {
     Session* session = nullptr;
     std::size_t stage = 0;
@@ -36,8 +37,11 @@ class Session {
     std::int64_t tile_rows = 0;  // winograd
     std::int64_t groups = 0;     // winograd: shared out to the pieces, numbered down the columns
     ImageView pixels;  // load: the source's rows; store: the sink's
-    std::atomic<std::int64_t> next{0};
     std::atomic<bool> failed{false};
+  };
+
+  struct alignas(kCacheLine) Counter {
+    std::atomic<std::int64_t> next{0};
   };
 
   Status run_panel(const Request& request, std::int64_t panel, std::int64_t total);
@@ -74,6 +78,7 @@ class Session {
   PlanLimits limits_;
   Schedule schedule_;
   ThreadPool pool_;
+  std::vector<Counter> counters_;  // of each thread: the next piece of its run
   AlignedFloats memory_;
   AlignedFloats scratch_;
   std::vector<std::vector<float*>> free_;           // of each pool: slots that hold no row
