@@ -289,6 +289,16 @@ py::dict plan(const Network& network, std::int64_t height, std::int64_t width, c
   return result;
 }
 
+// How each convolution is computed.
+py::dict algorithms(const Network& network) {
+  py::dict result;
+  for (const Node& node : network.graph().nodes) {
+    if (node.op != NodeOp::conv) continue;
+    result[node.name.c_str()] = node.algorithm == Algorithm::winograd ? "winograd" : "direct";
+  }
+  return result;
+}
+
 BoxTuple reads(const Network& network, std::int64_t height, std::int64_t width, const BoxTuple& box) {
   const Box part =
       network.reads(height, width, {{std::get<1>(box), std::get<3>(box)}, {std::get<0>(box), std::get<2>(box)}});
@@ -367,6 +377,7 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("isa", [](const Network& n) { return n.kernels().name; })
       .def_property_readonly(
           "halo", [](const Network& n) { return std::make_pair(n.pipeline().halo_rows, n.pipeline().halo_columns); })
+      .def_property_readonly("algorithms", &algorithms)
       .def("run", &run, py::arg("source"), py::arg("target"), py::arg("height"), py::arg("width"), py::arg("origin"),
            py::arg("box"), py::arg("mapping"), py::arg("options"), py::arg("progress") = py::none())
       .def("stream", &stream, py::arg("read"), py::arg("write"), py::arg("dtype"), py::arg("height"), py::arg("width"),
