@@ -103,12 +103,17 @@ void conv_block(const ConvRow& a, const ConvBlock& block, std::int64_t x) {
       w += conv.c_per_group * kw * M;
       continue;
     }
-    const float* plane = a.rows[ky] + block.c0 * a.x_pitch + x - kw / 2;
+    const float* plane = a.rows[ky] + block.c0 * a.x_pitch + x;
     for (int c = 0; c < conv.c_per_group; ++c, plane += a.x_pitch) {
       for (int kx = 0; kx < kw; ++kx, w += M) {
+        const int by = kx - kw / 2, rest = by & 15;
+        const float* from = plane + (by - rest);
+        const Shift shift = shift_by(rest);
         Vec in[N];
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) in[n] = load(plane + kx + n * Vec::kSize);
+        for (int n = 0; n < N; ++n) {
+          in[n] = rest == 0 ? load(from + n * Vec::kSize) : load_shifted(from + n * Vec::kSize, shift);
+        }
 #pragma GCC unroll 16
         for (int m = 0; m < M; ++m) {
           const Vec weight = broadcast(w[m]);

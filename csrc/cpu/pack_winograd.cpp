@@ -8,9 +8,12 @@ namespace {
 constexpr std::ptrdiff_t kFloatsPerLine = static_cast<std::ptrdiff_t>(kCacheLine / sizeof(float));
 
 // The filter's transform, for the points 0, 1, -1, 2, -2 and infinity.
-constexpr double kFilter[kTileInputs][3] = {{1.0 / 4, 0, 0},          {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                            {-1.0 / 6, 1.0 / 6, -1.0 / 6}, {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                            {1.0 / 24, -1.0 / 12, 1.0 / 6}, {0, 0, 1}};
+constexpr double kFilter[kTileInputs][3] = {{1.0 / 4, 0, 0},
+                                            {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                            {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                            {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                            {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                            {0, 0, 1}};
 
 double term_of(const float* w, int i, int j) {
   double sum = 0;

@@ -11,6 +11,12 @@ struct Vec {
 };
 
 inline Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+// kSize floats from p[shift] on, 0 <= shift < 16.
+struct Shift {
+  int by;
+};
+inline Shift shift_by(int by) { return {by}; }
+inline Vec load_shifted(const float* p, Shift shift) { return load(p + shift.by); }
 inline void store(float* p, Vec x) { _mm256_storeu_ps(p, x.v); }
 inline Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
@@ -27,7 +33,6 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(biased.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.v), n))};
 }
-
 
 inline Vec shift_up(Vec x, float edge) {
   const __m256 moved = _mm256_permutevar8x32_ps(x.v, _mm256_setr_epi32(0, 0, 1, 2, 3, 4, 5, 6));

@@ -11,6 +11,18 @@ struct Vec {
 };
 
 inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+// kSize floats from p[shift] on, 0 <= shift < 16. From two loads: p is mostly aligned, and one load that crosses a
+// cache line takes longer than both.
+struct Shift {
+  __m512i index;
+};
+inline Shift shift_by(int by) {
+  const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return {_mm512_add_epi32(count, _mm512_set1_epi32(by))};
+}
+inline Vec load_shifted(const float* p, Shift shift) {
+  return {_mm512_permutex2var_ps(_mm512_loadu_ps(p), shift.index, _mm512_loadu_ps(p + 16))};
+}
 inline void store(float* p, Vec x) { _mm512_storeu_ps(p, x.v); }
 inline Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -28,14 +40,13 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x.v), n))};
 }
 
-
 inline Vec shift_up(Vec x, float edge) {
   return {_mm512_castsi512_ps(
       _mm512_alignr_epi32(_mm512_castps_si512(x.v), _mm512_castps_si512(_mm512_set1_ps(edge)), 15))};
 }
 inline Vec shift_down(Vec x, float edge) {
-  return {_mm512_castsi512_ps(
-      _mm512_alignr_epi32(_mm512_castps_si512(_mm512_set1_ps(edge)), _mm512_castps_si512(x.v), 1))};
+  return {
+      _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(_mm512_set1_ps(edge)), _mm512_castps_si512(x.v), 1))};
 }
 inline void deinterleave(const Vec* in, Vec* out) {
   const __m512i even = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);

@@ -12,6 +12,12 @@ struct Vec {
 };
 
 inline Vec load(const float* p) { return {*p}; }
+// kSize floats from p[shift] on, 0 <= shift < 16.
+struct Shift {
+  int by;
+};
+inline Shift shift_by(int by) { return {by}; }
+inline Vec load_shifted(const float* p, Shift shift) { return load(p + shift.by); }
 inline void store(float* p, Vec x) { *p = x.v; }
 inline Vec broadcast(float x) { return {x}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
@@ -32,7 +38,6 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   std::memcpy(&x.v, &a, 4);
   return x;
 }
-
 
 // (edge, x0, x1, ...) and (x1, ..., edge)
 inline Vec shift_up(Vec, float edge) { return {edge}; }

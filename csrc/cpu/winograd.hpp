@@ -1,9 +1,9 @@
-// Winograd's F(4x4, 3x3) (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016): a tile of 4x4 output
-// pixels from 6x6 input pixels with 36 products instead of 144.
+// Winograd's F(4x4, 3x3) (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016): a tile of 4x4
+// output pixels from 6x6 input pixels with 36 products instead of 144.
 //
 // A group is 16 tiles side by side: 4 rows of 64 columns, which begin at a multiple of 64 of the image's columns. A row
-// of a tiled value is a run of blocks [channel][pixel x mod 4][tile], 64 floats a channel, so that the six columns of all
-// tiles are whole vectors; then for each block the pixels beside it, [left, right][channel].
+// of a tiled value is a run of blocks [channel][pixel x mod 4][tile], 64 floats a channel, so that the six columns of
+// all tiles are whole vectors; then for each block the pixels beside it, [left, right][channel].
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ constexpr int kTileInputs = 6;     // input rows, and columns
 constexpr int kTileTerms = 36;     // products of a tile
 constexpr int kTilesInGroup = 16;  // side by side
 constexpr int kBlockColumns = kTilesInGroup * kTileRows;
-constexpr int kMaxGroups = 3;    // computed at once
-constexpr int kMaxOperands = 4;  // rows that the steps of one layer add or multiply
+constexpr int kMaxGroups = 3;      // computed at once
+constexpr int kMaxOperands = 4;    // rows that the steps of one layer add or multiply
 constexpr int kLeastProduct = 32;  // of input and output channels, from which on the algorithm pays
 constexpr int kPassChannels = 64;  // output channels whose sums are kept at once
 
@@ -55,7 +55,7 @@ std::size_t winograd_scratch(int input_channels, int channels);
 
 // One group. Plain rows are given at the group's column 0, channel 0, tiled ones at the block.
 struct TileGroup {
-  const float* x[kTileInputs] = {};       // nullptr: outside of the image
+  const float* x[kTileInputs] = {};        // nullptr: outside of the image
   const float* x_edges[kTileInputs] = {};  // tiled
   float* y[kTileRows] = {};                // nullptr: not wanted
   float* y_edges[kTileRows] = {};          // tiled: this block's edges; its neighbours' lie beside them

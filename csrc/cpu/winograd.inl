@@ -31,7 +31,8 @@ inline void transform_output(const Vec* m, Vec* y) {
 }
 
 // One channel of a group: rows[i] is its run of 64 floats in tiles.
-inline void channel_in(const float* const* rows, const float* left, const float* right, float* v, std::ptrdiff_t panel) {
+inline void channel_in(const float* const* rows, const float* left, const float* right, float* v,
+                       std::ptrdiff_t panel) {
   for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
     Vec inner[4][kTileInputs];  // [row 1..4 of the transform][column]
     alignas(64) float outer[2][kTileInputs][Vec::kSize];
@@ -204,13 +205,13 @@ struct GroupRows {
 
 inline void group_step(const BoundStep& s, const GroupRows& rows, int operand, int k, int at, Vec (*o)[4]) {
   const Vec zero = broadcast(0.0f);
-#define FASTSR_EACH(expression)             \
-  for (int i = 0; i < kTileRows; ++i) {     \
-    for (int j = 0; j < 4; ++j) {           \
-      const Vec v = o[i][j];                \
-      o[i][j] = (expression);               \
-    }                                       \
-  }                                         \
+#define FASTSR_EACH(expression)         \
+  for (int i = 0; i < kTileRows; ++i) { \
+    for (int j = 0; j < 4; ++j) {       \
+      const Vec v = o[i][j];            \
+      o[i][j] = (expression);           \
+    }                                   \
+  }                                     \
   return
   switch (s.op) {
     case StepOp::relu: FASTSR_EACH(max(v, zero));
@@ -269,8 +270,8 @@ inline void share_edges(const float* y, float* edges, int k0, int count, int cha
 
 // One channel's 4 rows of outputs, finished and in the order of the output's layout.
 template <bool tiled>
-inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const float* sums, std::ptrdiff_t panel, int k,
-                           int h, Vec (*o)[4]) {
+inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const float* sums, std::ptrdiff_t panel,
+                           int k, int h, Vec (*o)[4]) {
   Vec t[kTileRows][kTileInputs];
 #pragma GCC unroll 6
   for (int j = 0; j < kTileInputs; ++j) {

@@ -31,8 +31,8 @@ std::vector<int> depths_of(const Graph& graph) {
   return depth;
 }
 
-// Tiled are the values that Winograd layers make, and that only Winograd layers read. A layer's operands have the layout
-// of its output.
+// Tiled are the values that Winograd layers make, and that only Winograd layers read. A layer's operands have the
+// layout of its output.
 void choose_layouts(Graph& graph) {
   std::vector<bool> tiled(graph.nodes.size() + 1);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {

@@ -13,11 +13,13 @@ namespace {
 // Without a budget, calls stay below this where panels can do it: rows of very wide images would fall out of
 // every cache, and a few per cent of work done twice at the panels' edges costs less.
 constexpr std::uint64_t kSensibleMemory = std::uint64_t{192} << 20;
-constexpr int kStrips[] = {24, 16, 8, 4, 2, 1};
-constexpr std::int64_t kWidePanel = 1024;  // panels that nobody's budget asked for are not narrower
-constexpr std::int64_t kNarrowPanel = 16;  // nor any panel than this: the halo around it would be most of the work
-constexpr std::int64_t kFewPanels = 8;     // so many are looked at one by one
-constexpr std::int64_t kFar = 1 << 20;     // far from every border
+constexpr int kStrips[] = {48, 24, 16, 8, 4, 2, 1};
+constexpr int kEnoughRows = 8;                // a strip of more is slower to leave the cache, and needs more memory
+constexpr std::int64_t kGroupsPerThread = 3;  // but each thread needs some tile groups of every strip
+constexpr std::int64_t kWidePanel = 1024;     // panels that nobody's budget asked for are not narrower
+constexpr std::int64_t kNarrowPanel = 16;     // nor any panel than this: the halo around it would be most of the work
+constexpr std::int64_t kFewPanels = 8;        // so many are looked at one by one
+constexpr std::int64_t kFar = 1 << 20;        // far from every border
 constexpr std::size_t kLineFloats = kCacheLine / sizeof(float);
 constexpr std::int64_t kFloatsPerLine = static_cast<std::int64_t>(kCacheLine / sizeof(float));
 
@@ -35,7 +37,6 @@ Range tiles_of(Range range, int anchor, std::int64_t extent) {
   return {std::max<std::int64_t>(align_down(range.begin, anchor), 0),
           std::min(align_down(range.end + kTileRows - 1, anchor), extent)};
 }
-
 
 void join(Range& all, Range more) {
   if (all.size() == 0) {
@@ -136,8 +137,8 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     const std::size_t pool = at(p.pool_of[v]);
     const int channels = p.graph->value_channels(static_cast<int>(v));
     const bool tiled = p.graph->value_layout(static_cast<int>(v)) == Layout::tiled;
-    const std::int64_t floats = tiled ? widest[pool] / kBlockColumns * (kBlockColumns + 2) * channels
-                                      : widest[pool] + 2 * kRowPad;
+    const std::int64_t floats =
+        tiled ? widest[pool] / kBlockColumns * (kBlockColumns + 2) * channels : widest[pool] + 2 * kRowPad;
     // An odd number of cache lines spreads the channels, or the rows, over the cache's sets.
     const std::int64_t line = ((floats + kFloatsPerLine - 1) / kFloatsPerLine | 1) * kFloatsPerLine;
     plan.pitch[pool] = tiled ? 0 : line;
@@ -154,6 +155,14 @@ double cost_of(const Pipeline& p, std::int64_t width, std::int64_t panels, int s
   // Two halos at each edge between panels, of which the layers need half on average.
   const double edges = 1.0 + static_cast<double>((panels - 1) * p.halo_columns) / static_cast<double>(width);
   return edges * (1.0 + 0.3 / strip);
+}
+
+// The least strip that keeps the threads busy.
+int enough_rows(std::int64_t width, int threads) {
+  const std::int64_t groups_across = (width + kBlockColumns - 1) / kBlockColumns;
+  std::int64_t strip = kEnoughRows;
+  while (strip < kStrips[0] && strip / kTileRows * groups_across < kGroupsPerThread * threads) strip += kEnoughRows;
+  return static_cast<int>(strip);
 }
 
 std::string bytes_text(std::uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
@@ -334,7 +343,10 @@ Result<Plan> make_plan(const Pipeline& p, std::int64_t height, std::int64_t widt
   std::uint64_t least = 0;
   int least_strip = 0;
   for (int strip : kStrips) {
-    if (limits.strip > 0) strip = limits.strip;
+    if (limits.strip > 0)
+      strip = limits.strip;
+    else if (strip > enough_rows(box.columns.size(), limits.threads))
+      continue;
     plan.strip = strip;
     const RowCounts counts = count_rows(p, plan, strip);
     for (std::int64_t panels = 1;; panels = std::min(most_panels, panels + (panels + 1) / 2)) {

@@ -166,8 +166,8 @@ Status Session::run_panel(const Request& request, std::int64_t panel, std::int64
   for (std::size_t v = 0; v < columns_.size(); ++v) {
     const int value = static_cast<int>(v), channels = network_->graph().value_channels(value);
     const bool tiled = network_->graph().value_layout(value) == Layout::tiled;
-    const std::int64_t floats = tiled ? blocks_of(columns_[v]).size() / kBlockColumns * (kBlockColumns + 2)
-                                      : columns_[v].size() + 2 * kRowPad;
+    const std::int64_t floats =
+        tiled ? blocks_of(columns_[v]).size() / kBlockColumns * (kBlockColumns + 2) : columns_[v].size() + 2 * kRowPad;
     if (static_cast<std::size_t>(floats * channels) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
       return {Code::option, "internal error: a row is wider than planned"};
     }

@@ -36,7 +36,7 @@ class Session {
     std::int64_t pieces_per_row = 1;
     std::int64_t tile_rows = 0;  // winograd
     std::int64_t groups = 0;     // winograd: shared out to the pieces, numbered down the columns
-    ImageView pixels;  // load: the source's rows; store: the sink's
+    ImageView pixels;            // load: the source's rows; store: the sink's
     std::atomic<bool> failed{false};
   };
 
@@ -81,9 +81,9 @@ class Session {
   std::vector<Counter> counters_;  // of each thread: the next piece of its run
   AlignedFloats memory_;
   AlignedFloats scratch_;
-  std::vector<std::vector<float*>> free_;           // of each pool: slots that hold no row
-  std::vector<std::vector<float*>> rings_;          // of each value: the slot of row y at y mod size
-  std::vector<Range> columns_;                      // of each value, in the panel that runs
+  std::vector<std::vector<float*>> free_;   // of each pool: slots that hold no row
+  std::vector<std::vector<float*>> rings_;  // of each value: the slot of row y at y mod size
+  std::vector<Range> columns_;              // of each value, in the panel that runs
   Range stored_columns_;
   std::vector<std::vector<float>> column_weights_;  // of each resize node
   std::vector<std::vector<int>> column_starts_;
