@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastsr.backends.base import Progress
 from fastsr.errors import OptionError
 from fastsr.graph.model import CompiledModel
+from fastsr.medical import Options as MedicalOptions
 from fastsr.models import open_model, preferred_scale
 from fastsr.upscaler import Upscaler, whole_number
 
@@ -81,17 +82,28 @@ def upscale_file(
     format: str | None = None,
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
+    medical: MedicalOptions | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Upscale the image file `src` into `dst`, by rows where the formats allow it; return the path written.
 
     dst: a file, a folder, or None for name_x4.png beside `src`. ICC profile, EXIF and resolution are carried over.
-    The output appears complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises.
+    Medical files (docs/medical.md) keep geometry and units; medical: how they are understood, `fastsr.medical.Options`.
+    The output appears complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises; for
+    medical files also MissingExtraError, TrainedRangeError.
     """
     from fastsr.io.files import upscale_file as run
+    from fastsr.medical import kinds
 
     upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
-    return run(src, dst, upscaler, format=format, overwrite=overwrite, value_range=value_range, progress=progress)
+    return run(
+        *(src, dst, upscaler),
+        format=format,
+        overwrite=overwrite,
+        value_range=value_range,
+        progress=progress,
+        kinds=kinds(upscaler, medical, value_range),
+    )
 
 
 def compile(source: Any, *, name: str | None = None, card: Mapping[str, Any] | None = None) -> CompiledModel:
