@@ -71,7 +71,31 @@ class MedicalFormat:
     start: Callable[[Run], UpscaleFile]
 
 
-MEDICAL: tuple[MedicalFormat, ...] = ()
+def _is_nifti(path: Path) -> bool:
+    from fastsr.medical.nifti_header import is_nifti
+
+    return is_nifti(path)
+
+
+def _nifti_suffix(path: Path) -> str:
+    return ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
+
+
+def _describe_nifti(path: Path) -> list[tuple[str, str]]:
+    from fastsr.medical.nifti import describe
+
+    return describe(path)
+
+
+def _start_nifti(run: Run) -> UpscaleFile:
+    from fastsr.medical.nifti import start
+
+    return start(run)
+
+
+MEDICAL: tuple[MedicalFormat, ...] = (
+    MedicalFormat("NIfTI volume", (".nii.gz", ".nii"), _is_nifti, _nifti_suffix, _describe_nifti, _start_nifti),
+)
 
 
 def medical_format_of(path: Path) -> MedicalFormat | None:
