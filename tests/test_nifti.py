@@ -275,10 +275,14 @@ def test_field_of_view_is_kept(tmp_path, seed, scale, kind):
 
 @pytest.mark.parametrize("plane", ["ij", "ik", "jk"])
 @pytest.mark.parametrize(
-    ("model", "scale"), [("bicubic", 2), ("bicubic", 3), ("bilinear", 4), ("vdsr", 2), ("vdsr", 3), ("fmen", 4)]
-)
-def test_nothing_moves(tmp_path, plane, model, scale):
-    """The centroid of a blob stays within 0.01 voxel of where it was, in the scanner's mm."""
+    ("model", "scale", "most"),
+    [
+        ("bicubic", 2, 0.01), ("bicubic", 3, 0.01), ("bilinear", 4, 0.01), ("vdsr", 2, 0.01), ("vdsr", 3, 0.01),
+        ("fmen", 4, 0.01), ("srresnet", 4, 0.05),
+    ],
+)  # fmt: skip
+def test_nothing_moves(tmp_path, plane, model, scale, most):
+    """The centroid of a blob stays within 0.01 voxel of where it was; srresnet has a bias of its own."""
     shape = (19, 22, 17)
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"))
     at = np.array([9.3, 11.6, 8.2])
@@ -296,7 +300,7 @@ def test_nothing_moves(tmp_path, plane, model, scale):
 
     before, after = centroid(src), centroid(out)
     voxel = np.linalg.inv(nib.load(src).affine) @ after - np.linalg.inv(nib.load(src).affine) @ before
-    assert np.abs(voxel).max() < 0.01
+    assert np.abs(voxel).max() < most
 
 
 @pytest.mark.parametrize(("codes"), [(0, 0), (1, 0), (0, 3), (4, 1)])
