@@ -184,7 +184,8 @@ class _Rows:
         if self._units is None:
             return rows
         if rows.dtype.kind == "f" and (bad := int((~np.isfinite(rows)).sum())):
-            raise PixelValueError(_not_finite(self._volume.path, f"slice {self._index} has {bad} voxels or more"))
+            what = f"slice {self._index} has {bad} voxels or more that are NaN or infinite"
+            raise PixelValueError(_not_finite(self._volume.path, what))
         return self._units.to_unit(rows)[:, :, None]
 
 
@@ -288,7 +289,7 @@ def _intensity(volume: Volume, run: Run) -> Intensity | None:
 
 
 def _not_finite(path: Path, what: str) -> str:
-    return f"{path}: {what} NaN or infinite, which a network would spread; replace them first (numpy.nan_to_num)"
+    return f"{path}: {what}, which a network would spread; replace them first (numpy.nan_to_num)"
 
 
 @contextmanager
