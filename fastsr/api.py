@@ -93,16 +93,20 @@ def upscale_file(
     medical files also MissingExtraError, TrainedRangeError.
     """
     from fastsr.io.files import upscale_file as run
+    from fastsr.io.kinds import kind_of
     from fastsr.medical import kinds
 
     upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    medical_kinds = kinds(upscaler, medical, value_range)
+    if medical not in (None, MedicalOptions()) and kind_of(Path(src), medical_kinds) is None:
+        raise OptionError(f"{src} is no medical file, and {medical} is for those")
     return run(
         *(src, dst, upscaler),
         format=format,
         overwrite=overwrite,
         value_range=value_range,
         progress=progress,
-        kinds=kinds(upscaler, medical, value_range),
+        kinds=medical_kinds,
     )
 
 

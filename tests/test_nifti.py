@@ -893,6 +893,13 @@ def test_medical_options_need_medical_files(tmp_path, run):
     assert "normalize is 'zscore'" in err
 
 
+def test_medical_options_of_the_function_need_medical_files(tmp_path):
+    write_image(tmp_path / "c.png", random_voxels((6, 5), "uint8"))
+    with pytest.raises(OptionError, match=r"c\.png is no medical file"):
+        upscaled(tmp_path / "c.png", tmp_path / "d.png", strict=True)
+    assert upscaled(tmp_path / "c.png", tmp_path / "d.png").is_file()
+
+
 def test_info(tmp_path, run):
     code, out, _ = run("info", patched(tmp_path / "a.nii.gz", order=">", scl_slope=2, scl_inter=1))
     assert code == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ class _Reader:
 
     def __init__(self, volume: Volume) -> None:
         self._path = volume.path
-        self._wanted = int(np.prod(volume.shape, dtype=object)) * volume.dtype.itemsize * max(volume.channels, 1)
+        self._wanted = math.prod(volume.shape) * volume.dtype.itemsize * max(volume.channels, 1)
         self._read = 0
         with reading(self._path):
             if not volume.compressed:
