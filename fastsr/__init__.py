@@ -6,7 +6,7 @@ sr = fastsr.load("fmen", max_memory="64MB")
 part = sr.region(image, (10, 20, 50, 60))
 """
 
-from fastsr import metrics
+from fastsr import medical, metrics
 from fastsr.api import compile, doctor, load, upscale, upscale_file
 from fastsr.backends import backends
 from fastsr.errors import (
@@ -17,6 +17,7 @@ from fastsr.errors import (
     GraphError,
     ImageFileError,
     MemoryBudgetError,
+    MissingExtraError,
     ModelFileError,
     ModelIntegrityError,
     ModelVersionError,
@@ -24,6 +25,8 @@ from fastsr.errors import (
     OutputError,
     PixelValueError,
     ShapeError,
+    TrainedRangeError,
+    TrainedRangeWarning,
     UnsupportedOperationError,
     ValueRangeWarning,
 )
@@ -41,6 +44,7 @@ __all__ = [
     "GraphError",
     "ImageFileError",
     "MemoryBudgetError",
+    "MissingExtraError",
     "ModelFileError",
     "ModelInfo",
     "ModelIntegrityError",
@@ -50,6 +54,8 @@ __all__ = [
     "PixelValueError",
     "ShapeError",
     "Tile",
+    "TrainedRangeError",
+    "TrainedRangeWarning",
     "UnsupportedOperationError",
     "Upscaler",
     "ValueRangeWarning",
@@ -58,6 +64,7 @@ __all__ = [
     "compile",
     "doctor",
     "load",
+    "medical",
     "metrics",
     "models",
     "upscale",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastsr.backends.base import Progress
 from fastsr.errors import OptionError
 from fastsr.graph.model import CompiledModel
+from fastsr.medical import Options as MedicalOptions
 from fastsr.models import open_model, preferred_scale
 from fastsr.upscaler import Upscaler, whole_number
 
@@ -81,17 +82,32 @@ def upscale_file(
     format: str | None = None,
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
+    medical: MedicalOptions | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Upscale the image file `src` into `dst`, by rows where the formats allow it; return the path written.
 
     dst: a file, a folder, or None for name_x4.png beside `src`. ICC profile, EXIF and resolution are carried over.
-    The output appears complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises.
+    Medical files (docs/medical.md) keep geometry and units; medical: how they are understood, `fastsr.medical.Options`.
+    The output appears complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises; for
+    medical files also MissingExtraError, TrainedRangeError.
     """
     from fastsr.io.files import upscale_file as run
+    from fastsr.io.kinds import kind_of
+    from fastsr.medical import kinds
 
     upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
-    return run(src, dst, upscaler, format=format, overwrite=overwrite, value_range=value_range, progress=progress)
+    medical_kinds = kinds(upscaler, medical, value_range)
+    if medical not in (None, MedicalOptions()) and kind_of(Path(src), medical_kinds) is None:
+        raise OptionError(f"{src} is no medical file, and {medical} is for those")
+    return run(
+        *(src, dst, upscaler),
+        format=format,
+        overwrite=overwrite,
+        value_range=value_range,
+        progress=progress,
+        kinds=medical_kinds,
+    )
 
 
 def compile(source: Any, *, name: str | None = None, card: Mapping[str, Any] | None = None) -> CompiledModel:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fastsr.errors import FastSRError, OptionError, ValueRangeWarning
+from fastsr.errors import FastSRError, OptionError, TrainedRangeWarning, ValueRangeWarning
 
 if TYPE_CHECKING:
-    from fastsr.io.files import Progress
     from fastsr.io.jobs import Job, Outcome
+    from fastsr.io.kinds import Progress
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 PROGRESS_DELAY = 1.0  # seconds of work before a progress bar shows up
@@ -48,6 +48,22 @@ def _engine_options(command: Any) -> Any:
             "--scale", type=click.IntRange(1), metavar="S", help="Times as large; by default 4, or what the model has."
         ),
         click.option("--model", default="fmen", show_default=True, metavar="NAME", help="A name, or a .fsr file."),
+    ):
+        command = option(command)
+    return command
+
+
+def _medical_options(command: Any) -> Any:
+    """Add the options that are about medical files alone, fields of `fastsr.medical.Options`."""
+    for option in (
+        click.option("--strict", is_flag=True, help="Medical: refuse what the model was not trained on."),
+        click.option(
+            "--window", nargs=2, type=float, metavar="C W", help="Medical: center and width of black to white."
+        ),
+        click.option(
+            "--normalize", metavar="HOW", help="Medical: auto, stored, percentile or percentile:LOW,HIGH of the values."
+        ),
+        click.option("--plane", metavar="PLANE", help="Volumes: axial, coronal, sagittal, auto, or axes such as ij."),
     ):
         command = option(command)
     return command
@@ -93,6 +109,7 @@ def cli() -> None:
 @click.option("--format", "format_", metavar="NAME", help="png, tiff, npy, jpeg, webp or bmp; by default OUT's suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist. An input is never replaced.")
 @click.option("--value-range", nargs=2, type=float, metavar="LO HI", help="What black and white are: -1000 3000.")
+@_medical_options
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.pass_obj
 def upscale(
@@ -107,6 +124,10 @@ def upscale(
     format_: str | None,
     overwrite: bool,
     value_range: tuple[float, float] | None,
+    plane: str | None,
+    normalize: str | None,
+    window: tuple[float, float] | None,
+    strict: bool,
     quiet: bool,
 ) -> None:
     """Upscale images: a file, several files, or the tree of a folder.
@@ -124,19 +145,34 @@ def upscale(
       fastsr upscale scans/ -o larger/ --format tiff    the whole tree
       fastsr upscale huge.npy -o huge4.npy --max-memory 64MB
       fastsr upscale ct.tif --value-range -1000 3000    signed or float pixels
+      fastsr upscale mr.nii.gz -o mr_x4.nii.gz          a volume, slice by slice
     """
     from fastsr.io.formats import format_named
     from fastsr.io.jobs import plan_jobs, run_job
+    from fastsr.io.kinds import kind_of
+    from fastsr.medical import Options, kinds
 
     if format_ is not None:
         format_ = format_named(format_).name
     upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
-    jobs = plan_jobs(inputs, output, upscaler.scale, format_)
+    medical = {"plane": plane, "normalize": normalize, "window": window, "strict": strict}
+    asked: dict[str, Any] = {name: value for name, value in medical.items() if value}
+    kinds_ = kinds(upscaler, Options(**asked), value_range)
+    jobs = plan_jobs(inputs, output, upscaler.scale, format_, kinds_)
     if not jobs:
         raise OptionError(f"{inputs[0]} holds no image files; suffixes such as .png .tif .npy .jpg are looked for")
+    if asked and not any(kind_of(job.src, kinds_) for job in jobs):
+        raise OptionError(f"--{next(iter(asked)).replace('_', '-')} is for medical files, and there is none")
 
     def run(job: Job, progress: Progress | None) -> Outcome:
-        return run_job(job, upscaler, format=format_, overwrite=overwrite, value_range=value_range, progress=progress)
+        return run_job(
+            *(job, upscaler),
+            format=format_,
+            overwrite=overwrite,
+            value_range=value_range,
+            progress=progress,
+            kinds=kinds_,
+        )
 
     if len(jobs) == 1 and not jobs[0].resume:
         with _row_bar(quiet) as progress:
@@ -217,7 +253,7 @@ def compare(
 @cli.command()
 @click.argument("what", metavar="FILE|MODEL")
 def info(what: str) -> None:
-    """Tell what an image file, a .fsr file or a model is.
+    """Tell what an image file, a medical file, a .fsr file or a model is.
 
     \b
     Examples:
@@ -297,7 +333,10 @@ def _load(*args: Any, **options: Any) -> Any:
 
 def _image_lines(path: Path) -> list[tuple[str, str]]:
     from fastsr.io import open_image
+    from fastsr.medical import medical_format_of
 
+    if (medical := medical_format_of(path)) is not None:
+        return medical.describe(path)
     with open_image(path) as reader:
         page = reader.pages[0]
         about = page.info
@@ -409,6 +448,7 @@ def main(arguments: Sequence[str] | None = None, *, load: Load | None = None) ->
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, _terminate)
     warnings.simplefilter("always", ValueRangeWarning)
+    warnings.simplefilter("always", TrainedRangeWarning)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         result = cli.main(

@@ -1,4 +1,4 @@
-"""The typed errors of FastSR. Every error that the library raises on purpose is a FastSRError. And one warning.
+"""The typed errors of FastSR. Every error that the library raises on purpose is a FastSRError. And the warnings.
 
 Each message names the value, the limit, and what would have worked.
 """
@@ -71,6 +71,18 @@ class BackendUnavailableError(FastSRError, RuntimeError):
 
 class BackendError(FastSRError, RuntimeError):
     """A back end failed while running."""
+
+
+class MissingExtraError(FastSRError, ImportError):
+    """A file needs a package that an extra of FastSR brings and that is not installed; the message says which."""
+
+
+class TrainedRangeError(FastSRError, ValueError):
+    """A medical image is outside of what the model was trained on, and `strict` was asked for."""
+
+
+class TrainedRangeWarning(UserWarning):
+    """A medical image is outside of what the model was trained on: its modality, spacing or intensities."""
 
 
 class ValueRangeWarning(UserWarning):

@@ -22,10 +22,23 @@ MAY_IMPORT = {
     "alpha": set(),
     "pixels": {"backends"},
     "upscaler": {"alpha", "backends", "graph", "pixels"},
+    "medical": {"backends", "graph", "io", "models", "pixels", "upscaler", "version"},
     "diagnostics": {"backends", "graph", "models", "version", "_native"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
-    "api": {"backends", "diagnostics", "graph", "io", "models", "upscaler"},
-    "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "diagnostics"},
+    "api": {"backends", "diagnostics", "graph", "io", "medical", "models", "upscaler"},
+    "cli": {
+        "api",
+        "backends",
+        "compare",
+        "graph",
+        "io",
+        "medical",
+        "models",
+        "upscaler",
+        "version",
+        "metrics",
+        "diagnostics",
+    },
 }
 MAY_USE_TORCH = {"fastsr/backends/torch_ref.py", "fastsr/graph/from_torch.py"}
 CPP_MAY_INCLUDE = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastsr.errors import ImageFileError
+from fastsr.errors import ImageFileError, OptionError
 from fastsr.io import ifd
 from fastsr.io.atomic import atomic_output, check_output
 from fastsr.io.formats import (
@@ -22,8 +22,7 @@ from fastsr.io.formats import (
     format_of_suffix,
 )
 from fastsr.io.image import ArraySource, ImageInfo, PathLike, Shape, Sink, Source
-
-Progress = Callable[[int, int], None]  # (rows done, rows in all)
+from fastsr.io.kinds import FileKind, Progress, kind_of, stem_of
 
 
 class StreamUpscaler(Protocol):
@@ -50,16 +49,25 @@ def upscale_file(
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
     progress: Progress | None = None,
+    kinds: Sequence[FileKind] = (),
 ) -> Path:
     """Upscale every page of the image file `src` into `dst`; return the path that was written.
 
     dst: a file, an existing folder (the name is kept), or None for name_x4.png beside `src`.
     format: of the output; by default what the suffix of `dst` says.
     progress: called with (rows done, rows in all), rows of the input or of the output, pages together.
+    kinds: of files that go through functions of their own; everything else is an image.
     Pixel type, channels, ICC profile, EXIF and resolution (times the scale) are carried over. The output appears
     whole or not at all. Raises ImageFileError, OutputError and what the upscaler raises.
     """
     src = Path(src)
+    if (kind := kind_of(src, kinds)) is not None:
+        if format is not None:
+            raise OptionError(f"{src} is a {kind.name} and its output is one too; format {format!r} is for images")
+        dst = output_path(src, None if dst is None else Path(dst), upscaler.scale, None, kinds)
+        check_output(dst, overwrite=overwrite, source=src)
+        kind.upscale(src, dst, overwrite=overwrite, progress=progress)
+        return dst
     entry_in = format_of_content(src)
     dst = output_path(src, None if dst is None else Path(dst), upscaler.scale, format)
     entry = format_named(format) if format else format_of_output(dst)
@@ -85,7 +93,9 @@ def upscale_file(
     return dst
 
 
-def output_path(src: Path, dst: Path | None, scale: int, format: str | None = None) -> Path:
+def output_path(
+    src: Path, dst: Path | None, scale: int, format: str | None = None, kinds: Sequence[FileKind] = ()
+) -> Path:
     """Return where the upscaled `src` goes: `dst`, `dst`/name if that is a folder, or name_x4 beside `src`.
 
     A name that is made here gets the suffix of `format`, or else of a format that loses nothing: the input's own,
@@ -93,8 +103,14 @@ def output_path(src: Path, dst: Path | None, scale: int, format: str | None = No
     """
     if dst is not None and not dst.is_dir():
         return dst
-    suffix = output_suffix(src, format)
-    return dst / (src.stem + suffix) if dst is not None else src.with_name(f"{src.stem}_x{scale}{suffix}")
+    stem, suffix = output_name(src, format, kinds)
+    return dst / (stem + suffix) if dst is not None else src.with_name(f"{stem}_x{scale}{suffix}")
+
+
+def output_name(src: Path, format: str | None = None, kinds: Sequence[FileKind] = ()) -> tuple[str, str]:
+    """Return (stem, suffix) of the name that an output of `src` gets where only its folder is given."""
+    kind = kind_of(src, kinds)
+    return (src.stem, output_suffix(src, format)) if kind is None else (stem_of(src, kind), kind.output_suffix(src))
 
 
 def output_suffix(src: Path, format: str | None = None) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from fastsr.errors import FastSRError, ImageFileError, OptionError, OutputError
-from fastsr.io.files import Progress, StreamUpscaler, output_path, output_suffix, upscale_file
+from fastsr.io.files import StreamUpscaler, output_name, output_path, upscale_file
 from fastsr.io.formats import format_of_suffix
+from fastsr.io.kinds import FileKind, Progress, kind_of
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,19 @@ class Outcome:
     message: str = ""
 
 
-def plan_jobs(inputs: Sequence[Path], output: Path | None, scale: int, format: str | None = None) -> list[Job]:
+def plan_jobs(
+    inputs: Sequence[Path],
+    output: Path | None,
+    scale: int,
+    format: str | None = None,
+    kinds: Sequence[FileKind] = (),
+) -> list[Job]:
     """List what to do, in order.
 
     One file goes to `output`, a file or a folder; several go into the folder `output`; a folder's tree is mirrored
-    there. Without `output` each file gets name_x4 beside it. In a folder, only names with a known suffix are taken,
-    no hidden ones and none from inside `output`. Raises OptionError where this is not possible.
+    there. Without `output` each file gets name_x4 beside it. In a folder, only names with a known suffix and files
+    of one of the `kinds` are taken, no hidden ones and none from inside `output`. Raises OptionError where this is not
+    possible.
     """
     folders = [path for path in inputs if path.is_dir()]
     if folders and output is None:
@@ -52,15 +60,15 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, scale: int, format: s
         raise OptionError(f"{output} is a file; several inputs need a folder")
     if not folders and len(inputs) == 1:
         if output is not None and _means_folder(output):
-            name = inputs[0].stem + output_suffix(inputs[0], format)
+            name = "".join(output_name(inputs[0], format, kinds))
             return [Job(inputs[0], output / name, make_folder=True)]
-        return [Job(inputs[0], output_path(inputs[0], output, scale, format))]
+        return [Job(inputs[0], output_path(inputs[0], output, scale, format, kinds))]
     jobs: dict[str, Job] = {}
-    for src, relative in _walk(inputs, output):
+    for src, relative in _walk(inputs, output, kinds):
         if output is None:
-            dst = output_path(src, None, scale, format)
+            dst = output_path(src, None, scale, format, kinds)
         else:
-            dst = output / relative.with_name(src.stem + output_suffix(src, format))
+            dst = output / relative.with_name("".join(output_name(src, format, kinds)))
         key = os.path.realpath(dst)
         clash = jobs[key].src if key in jobs else None
         jobs[key if clash is None else f"{key}\0{len(jobs)}"] = Job(src, dst, output is not None, True, clash)
@@ -75,6 +83,7 @@ def run_job(
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
     progress: Progress | None = None,
+    kinds: Sequence[FileKind] = (),
 ) -> Outcome:
     """Do one job; a FastSRError becomes a failed outcome."""
     try:
@@ -92,6 +101,7 @@ def run_job(
             overwrite=overwrite,
             value_range=value_range,
             progress=progress,
+            kinds=kinds,
         )
     except FastSRError as error:
         return Outcome(job, "failed", str(error))
@@ -118,7 +128,7 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
 
 
-def _walk(inputs: Sequence[Path], output: Path | None) -> Iterator[tuple[Path, Path]]:
+def _walk(inputs: Sequence[Path], output: Path | None, kinds: Sequence[FileKind]) -> Iterator[tuple[Path, Path]]:
     """Yield (file, path relative to its input folder), sorted within each folder."""
     out = Path(os.path.realpath(output)) if output is not None else None
     for path in inputs:
@@ -133,7 +143,7 @@ def _walk(inputs: Sequence[Path], output: Path | None) -> Iterator[tuple[Path, P
             )
             for name in sorted(files):
                 file = Path(folder, name)
-                if not name.startswith(".") and format_of_suffix(file) is not None:
+                if not name.startswith(".") and (format_of_suffix(file) or kind_of(file, kinds)):
                     yield file, file.relative_to(path)
 
 

@@ -1,0 +1,45 @@
+"""Files that are not images made of rows: volumes and objects that go through a function of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Progress = Callable[[int, int], None]  # (rows done, rows in all)
+
+
+class UpscaleFile(Protocol):
+    """What upscales such a file into another: whole or not at all. Raises FastSRError."""
+
+    def __call__(self, src: Path, dst: Path, *, overwrite: bool, progress: Progress | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """One kind of file, beside the formats of `fastsr.io.formats`.
+
+    suffixes: of its names, the longest first.  is_one: tells by a path's name or content.
+    output_suffix: what the name of a file's output ends with.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    is_one: Callable[[Path], bool]
+    output_suffix: Callable[[Path], str]
+    upscale: UpscaleFile
+
+
+def kind_of(path: Path, kinds: Sequence[FileKind]) -> FileKind | None:
+    """Return the kind that a file is of, or None: an image of some format, or nothing that is known."""
+    return next((kind for kind in kinds if kind.is_one(path)), None)
+
+
+def stem_of(path: Path, kind: FileKind) -> str:
+    """Return a file's name without the suffix: "scan" of scan.nii.gz."""
+    name = path.name
+    for suffix in kind.suffixes:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return path.stem
