@@ -19,6 +19,7 @@ enum class Code {
   model_version,    // written in a newer format
   out_of_memory,    // the system refused an allocation
   cancelled,        // the caller's callback asked to stop
+  sequence,         // a call that is not possible now
 };
 
 class [[nodiscard]] Status {
