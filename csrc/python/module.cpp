@@ -33,6 +33,8 @@ const char* error_class(Code code) {
     case Code::out_of_memory: return "BackendError";
     case Code::cancelled: return "BackendError";
     case Code::sequence: return "BackendError";
+    case Code::file: return "ModelFileError";
+    case Code::internal: return "BackendError";
   }
   return "FastSRError";
 }

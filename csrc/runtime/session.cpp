@@ -156,7 +156,7 @@ Status Session::start(const Mapping& mapping, std::int64_t panel) {
   needed(*pipeline_, plan_.width, plan_.panel(panel), false, columns_);
   for (std::size_t v = 0; v < columns_.size(); ++v) {
     if (columns_[v].size() + 2 * kRowPad > pitch(static_cast<int>(v))) {
-      return {Code::option, "internal error: a row is wider than planned"};
+      return {Code::internal, "internal error: a row is wider than planned"};
     }
   }
   float* slot = memory_.data();
@@ -195,7 +195,7 @@ Status Session::advance(const Request& request, std::size_t s, Range rows) {
     const std::size_t free = free_[at(pipeline_->pool_of[at(stage.value)])].size();
     const std::size_t alive = at(schedule_.alive(stage.value) + rows.size());
     if (at(rows.size()) > free || alive > rings_[at(stage.value)].size()) {
-      return {Code::option, "internal error: more rows are alive than planned"};
+      return {Code::internal, "internal error: more rows are alive than planned"};
     }
     take_slots(stage.value, rows);
   }

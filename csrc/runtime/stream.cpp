@@ -170,6 +170,7 @@ Status Stream::push(const ImageView& rows, std::int64_t& taken) {
   if (rows.height > kEndless - loaded_) {
     return {Code::shape, "the image has more than " + std::to_string(kEndless) + " rows"};
   }
+  failed_ = true;
   const Status status = load(rows, taken);
   failed_ = !status.ok();
   return status;
@@ -187,6 +188,7 @@ Status Stream::end() {
 Status Stream::pull(const ImageView& rows, std::int64_t& given) {
   given = 0;
   FASTSR_TRY(usable());
+  failed_ = true;
   const Status status = store(rows, given);
   failed_ = !status.ok();
   return status;
