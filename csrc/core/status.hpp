@@ -19,6 +19,9 @@ enum class Code {
   model_version,    // written in a newer format
   out_of_memory,    // the system refused an allocation
   cancelled,        // the caller's callback asked to stop
+  sequence,         // a call that is not possible now
+  file,             // a file cannot be read
+  internal,         // a defect of the engine
 };
 
 class [[nodiscard]] Status {

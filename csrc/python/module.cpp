@@ -6,14 +6,13 @@
 #include <chrono>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "core/thread_pool.hpp"
 #include "cpu/isa.hpp"
-#include "graph/loader.hpp"
+#include "runtime/model.hpp"
 #include "runtime/network.hpp"
 
 namespace py = pybind11;
@@ -33,6 +32,9 @@ const char* error_class(Code code) {
     case Code::model_version: return "ModelVersionError";
     case Code::out_of_memory: return "BackendError";
     case Code::cancelled: return "BackendError";
+    case Code::sequence: return "BackendError";
+    case Code::file: return "ModelFileError";
+    case Code::internal: return "BackendError";
   }
   return "FastSRError";
 }
@@ -305,47 +307,16 @@ BoxTuple reads(const Network& network, std::int64_t height, std::int64_t width, 
   return {part.columns.begin, part.rows.begin, part.columns.end, part.rows.end};
 }
 
-class Model {
- public:
-  explicit Model(const py::bytes& bytes) {
-    char* data = nullptr;
-    py::ssize_t size = 0;
-    if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
-    file_ = take(load_model(data, static_cast<std::size_t>(size)));
-  }
+std::unique_ptr<Model> open_model(const py::bytes& bytes) {
+  char* data = nullptr;
+  py::ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
+  return take(Model::open(data, static_cast<std::size_t>(size)));
+}
 
-  const ModelFile& file() const { return file_; }
-
-  Network& network(int scale, int channels, const std::string& isa, bool winograd) {
-    return *take(find(scale, channels, take(select_isa(isa)), winograd));
-  }
-
- private:
-  // Errors become exceptions outside, without the lock: making them runs Python code, which may change threads.
-  Result<Network*> find(int scale, int channels, const Kernels* kernels, bool winograd) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& network : networks_) {
-      const Graph& graph = network->graph();
-      if (graph.scale == scale && graph.channels == channels && &network->kernels() == kernels &&
-          network->winograd() == winograd) {
-        return network.get();
-      }
-    }
-    for (const Graph& graph : file_.graphs) {
-      if (graph.scale != scale || graph.channels != channels) continue;
-      Result<std::unique_ptr<Network>> made = Network::make(file_, graph, *kernels, winograd);
-      if (!made.ok()) return made.status();
-      networks_.push_back(std::move(made.value()));
-      return networks_.back().get();
-    }
-    return Status(Code::option, "the model has no graph for scale " + std::to_string(scale) + " and " +
-                                    std::to_string(channels) + " channels");
-  }
-
-  ModelFile file_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Network>> networks_;
-};
+Network& network_of(Model& model, int scale, int channels, const std::string& isa, bool winograd) {
+  return *take(model.network(scale, channels, *take(select_isa(isa)), winograd));
+}
 
 py::dict isa_info() {
   py::dict levels;
@@ -387,10 +358,10 @@ PYBIND11_MODULE(_native, m) {
       .def("plan", &plan, py::arg("height"), py::arg("width"), py::arg("box"), py::arg("options"));
 
   py::class_<Model>(m, "Model")
-      .def(py::init<const py::bytes&>(), py::arg("data"))
+      .def(py::init(&open_model), py::arg("data"))
       .def_property_readonly("name", [](const Model& model) { return model.file().name; })
       .def_property_readonly("sha256", [](const Model& model) { return model.file().sha256; })
-      .def("network", &Model::network, py::arg("scale"), py::arg("channels"), py::arg("isa") = "",
+      .def("network", &network_of, py::arg("scale"), py::arg("channels"), py::arg("isa") = "",
            py::arg("winograd") = true, py::return_value_policy::reference_internal);
 
   m.def("isa_levels", &isa_info, "ISA levels of this build, slowest first: whether usable, rows convolved so far.");

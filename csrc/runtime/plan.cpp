@@ -299,8 +299,10 @@ Range Schedule::ready(std::size_t stage) const {
     if (made < rows_[at(input)].end) end = std::min(end, (made - s.reach.halo_rows) * s.reach.factor);
   }
   const int value = s.value >= 0 ? s.value : pipeline_->result;
-  const std::int64_t strip = std::int64_t{strip_} * pipeline_->graph->value_scale(value);
-  end = std::min(end, next_[stage] + (s.reach.tiles ? std::max<std::int64_t>(strip, kTileRows) : strip));
+  std::int64_t most = std::int64_t{strip_} * pipeline_->graph->value_scale(value);
+  // Tiles come in fours: one more than the strip needs, so that a stage that has fallen behind catches up.
+  if (s.reach.tiles) most = (most + kTileRows - 1) / kTileRows * kTileRows + kTileRows;
+  end = std::min(end, next_[stage] + most);
   if (s.reach.tiles && end < all.end) end = align_down(end, s.reach.row_anchor);
   return {next_[stage], std::max(end, next_[stage])};
 }

@@ -71,6 +71,11 @@ class Schedule {
 
   // Begin again for the next panel.
   void restart();
+  // The image ends earlier than was planned: these rows of each value are needed.
+  void end_at(const std::vector<Range>& rows, Range stored) {
+    rows_ = rows;
+    stored_ = stored;
+  }
   bool done() const;
   // The output rows that a stage can make now (possibly none), at most a strip.
   Range ready(std::size_t stage) const;
@@ -80,6 +85,10 @@ class Schedule {
   Range take_dead(int value);
 
   const Range& rows(int value) const { return rows_[static_cast<std::size_t>(value)]; }
+  // Rows of a value that are made and not yet dead.
+  std::int64_t alive(int value) const {
+    return made_[static_cast<std::size_t>(value)] - gone_[static_cast<std::size_t>(value)];
+  }
   std::int64_t stored() const { return next_.back() - stored_.begin; }
 
  private:

@@ -74,8 +74,12 @@ Result<std::unique_ptr<Session>> Session::make(const Network& network, const Req
                                                const PlanLimits& limits) {
   Result<Plan> plan = make_plan(network.pipeline(), request.height, request.width, request.box, limits);
   if (!plan.ok()) return plan.status();
-  const std::uint64_t bytes = plan.value().memory;
-  std::unique_ptr<Session> session(new Session(network, std::move(plan.value()), limits));
+  return make(network, std::move(plan.value()), limits);
+}
+
+Result<std::unique_ptr<Session>> Session::make(const Network& network, Plan plan, const PlanLimits& limits) {
+  const std::uint64_t bytes = plan.memory;
+  std::unique_ptr<Session> session(new Session(network, std::move(plan), limits));
   if (!session->allocate()) {
     return Status(Code::out_of_memory, "the system has no " + std::to_string(bytes) + " bytes of working memory");
   }
@@ -154,22 +158,23 @@ void Session::free_slots(int value, Range rows) {
 }
 
 Status Session::run(const Request& request) {
-  mapping_ = request.mapping;
   const std::int64_t factor = pipeline_->store_factor;
   const std::int64_t total = stored_part(*pipeline_, plan_.box.rows).size() * factor * plan_.panels;
   for (std::int64_t panel = 0; panel < plan_.panels; ++panel) FASTSR_TRY(run_panel(request, panel, total));
   return {};
 }
 
-Status Session::run_panel(const Request& request, std::int64_t panel, std::int64_t total) {
+Status Session::start(const Mapping& mapping, std::int64_t panel) {
+  mapping_ = mapping;
   needed(*pipeline_, plan_.width, plan_.panel(panel), false, columns_);
+  stored_columns_ = stored_part(*pipeline_, plan_.panel(panel));
   for (std::size_t v = 0; v < columns_.size(); ++v) {
     const int value = static_cast<int>(v), channels = network_->graph().value_channels(value);
     const bool tiled = network_->graph().value_layout(value) == Layout::tiled;
     const std::int64_t floats =
         tiled ? blocks_of(columns_[v]).size() / kBlockColumns * (kBlockColumns + 2) : columns_[v].size() + 2 * kRowPad;
     if (static_cast<std::size_t>(floats * channels) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
-      return {Code::option, "internal error: a row is wider than planned"};
+      return {Code::internal, "internal error: a row is wider than planned"};
     }
   }
   float* slot = memory_.data();
@@ -178,21 +183,43 @@ Status Session::run_panel(const Request& request, std::int64_t panel, std::int64
     for (int i = 0; i < plan_.slots[pool]; ++i, slot += plan_.slot_floats[pool]) free_[pool].push_back(slot);
   }
   schedule_.restart();
+  return {};
+}
+
+void Session::end_at(std::int64_t height) {
+  plan_.height = height;
+  plan_.box.rows = {0, height};
+  needed(*pipeline_, height, plan_.box.rows, true, plan_.rows);
+  schedule_.end_at(plan_.rows, stored_part(*pipeline_, plan_.box.rows));
+}
+
+Status Session::run_panel(const Request& request, std::int64_t panel, std::int64_t total) {
+  FASTSR_TRY(start(request.mapping, panel));
   const std::int64_t factor = pipeline_->store_factor;
   const std::int64_t before = stored_part(*pipeline_, plan_.box.rows).size() * factor * panel;
-  stored_columns_ = stored_part(*pipeline_, plan_.panel(panel));
   while (!schedule_.done()) {
     for (std::size_t s = 0; s < pipeline_->stages.size(); ++s) {
       const Range rows = schedule_.ready(s);
-      if (rows.size() == 0) continue;
-      const Stage& stage = pipeline_->stages[s];
-      if (stage.value >= 0) take_slots(stage.value, rows);
-      FASTSR_TRY(run_stage(request, s, rows));
-      schedule_.made(s, rows);
-      for (int input : stage.inputs) free_slots(input, schedule_.take_dead(input));
+      if (rows.size() > 0) FASTSR_TRY(advance(request, s, rows));
     }
     if (request.monitor) FASTSR_TRY(request.monitor->progress(before + schedule_.stored() * factor, total));
   }
+  return {};
+}
+
+Status Session::advance(const Request& request, std::size_t s, Range rows) {
+  const Stage& stage = pipeline_->stages[s];
+  if (stage.value >= 0) {
+    const std::size_t free = free_[at(pipeline_->pool_of[at(stage.value)])].size();
+    const std::size_t alive = at(schedule_.alive(stage.value) + rows.size());
+    if (at(rows.size()) > free || alive > rings_[at(stage.value)].size()) {
+      return {Code::internal, "internal error: more rows are alive than planned"};
+    }
+    take_slots(stage.value, rows);
+  }
+  FASTSR_TRY(run_stage(request, s, rows));
+  schedule_.made(s, rows);
+  for (int input : stage.inputs) free_slots(input, schedule_.take_dead(input));
   return {};
 }
 

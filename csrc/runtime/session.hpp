@@ -16,11 +16,21 @@ class Session {
  public:
   static Result<std::unique_ptr<Session>> make(const Network& network, const Request& request,
                                                const PlanLimits& limits);
+  static Result<std::unique_ptr<Session>> make(const Network& network, Plan plan, const PlanLimits& limits);
 
   bool fits(const Request& request, const PlanLimits& limits) const;
   // Made by the process that forked this one. Its threads are not here: it can neither run nor be destroyed.
   bool orphaned() const;
   Status run(const Request& request);
+
+  // What run() is made of, for a caller who brings and takes rows at its own pace: start(), then advance() with rows
+  // that the schedule calls ready.
+  Status start(const Mapping& mapping, std::int64_t panel);
+  Status advance(const Request& request, std::size_t stage, Range rows);
+  // The whole image has this many rows; no more than was planned, no fewer than are loaded.
+  void end_at(std::int64_t height);
+  const Schedule& schedule() const { return schedule_; }
+  int threads() const { return pool_.threads(); }
 
  private:
   Session(const Network& network, Plan plan, const PlanLimits& limits);

@@ -1,0 +1,52 @@
+#include "runtime/model.hpp"
+
+#include <string>
+#include <utility>
+
+#include "graph/loader.hpp"
+
+namespace fastsr {
+namespace {
+
+std::string name_of(int scale, int channels) {
+  return "x" + std::to_string(scale) + " for " + std::to_string(channels) + " channels";
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> Model::open(const void* bytes, std::size_t size) {
+  Result<ModelFile> file = load_model(bytes, size);
+  if (!file.ok()) return file.status();
+  std::unique_ptr<Model> model(new Model);
+  model->file_ = std::move(file.value());
+  return Result<std::unique_ptr<Model>>(std::move(model));
+}
+
+Result<Network*> Model::network(int scale, int channels, const Kernels& kernels, bool winograd) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& network : networks_) {
+    const Graph& graph = network->graph();
+    if (graph.scale == scale && graph.channels == channels && &network->kernels() == &kernels &&
+        network->winograd() == winograd) {
+      return network.get();
+    }
+  }
+  std::string known;
+  for (const Graph& graph : file_.graphs) {
+    if (graph.scale == scale && graph.channels == channels) {
+      Result<std::unique_ptr<Network>> made = Network::make(file_, graph, kernels, winograd);
+      if (!made.ok()) return made.status();
+      networks_.push_back(std::move(made.value()));
+      return networks_.back().get();
+    }
+    known += (known.empty() ? "" : ", ") + name_of(graph.scale, graph.channels);
+  }
+  return Status(Code::option, "the model has no " + name_of(scale, channels) + "; it has " + known);
+}
+
+void Model::release() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& network : networks_) network->release();
+}
+
+}  // namespace fastsr

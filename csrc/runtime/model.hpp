@@ -1,0 +1,34 @@
+// A loaded model and its networks, each made when it is first asked for. Any thread may use it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/status.hpp"
+#include "graph/graph.hpp"
+#include "runtime/network.hpp"
+
+namespace fastsr {
+
+class Model {
+ public:
+  // `bytes`: a .fsr file's; they are copied.
+  static Result<std::unique_ptr<Model>> open(const void* bytes, std::size_t size);
+
+  const ModelFile& file() const { return file_; }
+  // The network for this scale and this many channels. It lives as long as the model.
+  Result<Network*> network(int scale, int channels, const Kernels& kernels, bool winograd = true);
+  // Give back the memory that the networks keep for their next call.
+  void release();
+
+ private:
+  Model() = default;
+
+  ModelFile file_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Network>> networks_;  // guarded by mutex_
+};
+
+}  // namespace fastsr
