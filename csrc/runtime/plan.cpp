@@ -300,8 +300,7 @@ Range Schedule::ready(std::size_t stage) const {
   }
   const int value = s.value >= 0 ? s.value : pipeline_->result;
   std::int64_t most = std::int64_t{strip_} * pipeline_->graph->value_scale(value);
-  // Tiles come in fours: one more than the strip needs, so that a stage that has fallen behind catches up.
-  if (s.reach.tiles) most = (most + kTileRows - 1) / kTileRows * kTileRows + kTileRows;
+  if (s.reach.tiles) most = (most + kTileRows - 1) / kTileRows * kTileRows;  // else it would fall behind
   end = std::min(end, next_[stage] + most);
   if (s.reach.tiles && end < all.end) end = align_down(end, s.reach.row_anchor);
   return {next_[stage], std::max(end, next_[stage])};
