@@ -56,6 +56,8 @@ def _engine_options(command: Any) -> Any:
 def _medical_options(command: Any) -> Any:
     """Add the options that are about medical files alone, fields of `fastsr.medical.Options`."""
     for option in (
+        click.option("--force", is_flag=True, help="DICOM: upscale pixels with burned-in annotation, too."),
+        click.option("--keep-private", is_flag=True, help="DICOM: keep private elements, though they may be wrong."),
         click.option("--strict", is_flag=True, help="Medical: refuse what the model was not trained on."),
         click.option(
             "--window", nargs=2, type=float, metavar="C W", help="Medical: center and width of black to white."
@@ -128,6 +130,8 @@ def upscale(
     normalize: str | None,
     window: tuple[float, float] | None,
     strict: bool,
+    keep_private: bool,
+    force: bool,
     quiet: bool,
 ) -> None:
     """Upscale images: a file, several files, or the tree of a folder.
@@ -155,6 +159,7 @@ def upscale(
         format_ = format_named(format_).name
     upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
     medical = {"plane": plane, "normalize": normalize, "window": window, "strict": strict}
+    medical |= {"keep_private": keep_private, "force": force}
     asked: dict[str, Any] = {name: value for name, value in medical.items() if value}
     kinds_ = kinds(upscaler, Options(**asked), value_range)
     jobs = plan_jobs(inputs, output, upscaler.scale, format_, kinds_)

@@ -1,0 +1,156 @@
+"""One frame through the network: stored values in, stored values out, row by row.
+
+Three things beside the network's own work:
+
+- Values beyond the intensity range are cut to its ends before the network, and what was cut off is enlarged by
+  bilinear interpolation and added to the result. Networks are only known to behave within 0..1: some turn air
+  into bone when they are shown -4 (the tests have a case). Interpolation keeps what is beyond the range, without
+  ringing.
+- Padding is no measurement. Before the network it is filled from its neighbours, so that its value does not bleed
+  into the image; afterwards each padding pixel is s x s padding pixels again, and nothing else is.
+- MONOCHROME1 is shown to the network as it is displayed, small values bright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsr.alpha import fill_transparent
+from fastsr.medical.dicom.decode import Layout
+from fastsr.medical.intensity import UnitMap
+from fastsr.upscaler import Upscaler
+
+Pixels = npt.NDArray[Any]
+Units = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """The stored values low..high (one value, or a range) that mean: there is no pixel here."""
+
+    low: int
+    high: int
+
+    def mask(self, stored: Pixels) -> npt.NDArray[np.bool_]:
+        return (stored >= self.low) & (stored <= self.high)
+
+    def avoid(self, stored: Pixels, limits: tuple[int, int]) -> Pixels:
+        """Move values that would read as padding to the nearest that do not."""
+        inside = self.mask(stored)
+        if not inside.any():
+            return stored
+        below, above = self.low - 1, self.high + 1
+        if below < limits[0]:
+            nearest = np.full(stored.shape, above)
+        elif above > limits[1]:
+            nearest = np.full(stored.shape, below)
+        else:
+            nearest = np.where(stored - below < above - stored.astype(np.int64), below, above)
+        return np.where(inside, nearest, stored).astype(stored.dtype)
+
+
+def upscale_frame(
+    upscaler: Upscaler,
+    stored: Pixels,
+    layout: Layout,
+    units: UnitMap,
+    padding: Padding | None,
+    write: Callable[[Pixels], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Upscale one frame (H, W, C) of stored values; `write` takes the result's rows (n, s W, C) from top to bottom."""
+    source = _Frame(stored, layout, units, padding)
+    upscaler.stream(source, _Result(source, upscaler.scale, write), progress=progress)
+
+
+class _Frame:
+    """What the network sees of a frame: rows of 0..1."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, stored: Pixels, layout: Layout, units: UnitMap, padding: Padding | None) -> None:
+        H, W, C = stored.shape
+        self.shape = (H, W, C)
+        self.stored, self.layout, self.units, self.padding = stored, layout, units, padding
+        self.padded = padding.mask(stored[:, :, 0]) if padding is not None else None
+        if self.padded is not None and not self.padded.any():
+            self.padded = None
+        self._filled: Units | None = None
+        if self.padded is not None:
+            # Where nothing is near, 0: what the network sees as black.
+            self._filled = fill_transparent(self._seen(0, H), (~self.padded).view(np.uint8))
+
+    def read(self, y0: int, y1: int) -> Units:
+        return np.clip(self.unit(y0, y1), 0, 1)
+
+    def excess(self, y0: int, y1: int) -> Units:
+        """Return what `read` cut off."""
+        unit = self.unit(y0, y1)
+        return unit - np.clip(unit, 0, 1)
+
+    def unit(self, y0: int, y1: int) -> Units:
+        return self._seen(y0, y1) if self._filled is None else self._filled[y0:y1]
+
+    def _seen(self, y0: int, y1: int) -> Units:
+        return self.displayed(self.units.to_unit(self.stored[y0:y1]))
+
+    def displayed(self, unit: Units) -> Units:
+        """Turn small values bright for MONOCHROME1, and back: its own inverse."""
+        return np.float32(1) - unit if self.layout.photometric == "MONOCHROME1" else unit
+
+
+class _Result:
+    """Takes the network's rows and gives on stored values."""
+
+    def __init__(self, frame: _Frame, scale: int, write: Callable[[Pixels], None]) -> None:
+        self._frame, self._scale, self._write = frame, scale, write
+
+    def write(self, y0: int, rows: Units) -> None:
+        frame = self._frame
+        unit = rows + enlarged_rows(frame.excess, frame.shape[0], self._scale, y0, y0 + len(rows))
+        stored = frame.units.to_stored(frame.displayed(unit))
+        if frame.padding is not None:
+            stored = frame.padding.avoid(stored, frame.layout.limits)
+        if frame.padded is not None:
+            stored = self._with_padding(stored, y0)
+        self._write(stored)
+
+    def _with_padding(self, stored: Pixels, y0: int) -> Pixels:
+        frame, s = self._frame, self._scale
+        assert frame.padded is not None
+        lines = np.arange(y0, y0 + len(stored)) // s
+        padded = frame.padded[lines].repeat(s, axis=1)
+        old = frame.stored[lines, :, 0].repeat(s, axis=1)
+        return np.where(padded, old, stored[:, :, 0])[:, :, None]
+
+
+def enlarged_rows(read: Callable[[int, int], Units], height: int, s: int, y0: int, y1: int) -> Any:
+    """Return rows y0 to y1 of the bilinear enlargement by s of the image that `read` gives, or 0 where that is all.
+
+    Pixel centres lie at half-integers, the edge is repeated: as in FastSR's model "bilinear".
+    """
+    first, last = _neighbours(np.array([y0, y1 - 1]), s, height)[0][0], min((y1 - 1) // s + 2, height)
+    part = read(int(first), int(last))
+    if not part.any():
+        return np.float32(0)
+    above, below, weight = _neighbours(np.arange(y0, y1), s, height)
+    tall = _mix(part[above - first], part[below - first], weight[:, None, None])
+    left, right, weight = _neighbours(np.arange(s * part.shape[1]), s, part.shape[1])
+    return _mix(tall[:, left], tall[:, right], weight[:, None])
+
+
+def _mix(a: Units, b: Units, weight: Units) -> Units:
+    return a + (b - a) * weight
+
+
+def _neighbours(places: Any, s: int, count: int) -> tuple[Any, Any, Units]:
+    """Return for each new pixel the old ones at both sides, and how much the second weighs."""
+    exact = (places + 0.5) / s - 0.5
+    before = np.floor(exact).astype(np.intp)
+    weight = (exact - before).astype(np.float32)
+    return np.clip(before, 0, count - 1), np.clip(before + 1, 0, count - 1), weight
