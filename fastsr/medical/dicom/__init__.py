@@ -72,14 +72,14 @@ def derive(
     """
     _need_pydicom()
     from fastsr.medical.dicom.derivation import derive as make
-    from fastsr.medical.dicom.read import layout_of
+    from fastsr.medical.dicom.read import layout_of, without_pixels
     from fastsr.medical.dicom.recipe import Recipe
     from fastsr.medical.dicom.refusals import check_object
 
     path = Path(getattr(dataset, "filename", None) or "the dataset")
     check_object(path, dataset)
     recipe = Recipe.of(upscaler, intensity, keep_private=keep_private)
-    return make(dataset, layout_of(path, dataset).after(), recipe, path)
+    return make(without_pixels(dataset), layout_of(path, dataset).after(), recipe, path)
 
 
 def describe(path: Path) -> list[tuple[str, str]]:

@@ -23,6 +23,8 @@ _LO, _ST = 64, 1024  # characters that a value may have
 # What is true of the source's pixels, file or approval only.
 _DROPPED = (
     "IconImageSequence",
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
     "SmallestPixelValueInSeries",
     "LargestPixelValueInSeries",
     "SmallestImagePixelValueInPlane",
@@ -98,13 +100,17 @@ def _drop(image: Dataset, keep_private: bool) -> None:
     for tag in list(image.keys()):
         if tag.element == 0 or 0x5000 <= tag.group < 0x5100:  # group lengths, curves
             del image[tag]
-    image.walk(_drop_signatures)
+    _drop_signatures(image)
 
 
-def _drop_signatures(dataset: Dataset, element: object) -> None:
+def _drop_signatures(dataset: Dataset) -> None:
     for keyword in _SIGNATURES:
         if keyword in dataset:
             del dataset[keyword]
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _drop_signatures(item)
 
 
 def _check_size(layout: Layout, scale: int, path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from fastsr.errors import ImageFileError
@@ -156,6 +156,14 @@ def layout_of(path: Path, header: Dataset) -> Layout:
     if layout.frames < 1:
         raise ImageFileError(f"{path} has Number of Frames {layout.frames}; 1 or more are needed")
     return layout
+
+
+def without_pixels(dataset: Dataset) -> Dataset:
+    """Return a dataset that shares all elements but Pixel Data."""
+    bare = Dataset({tag: dataset.get_item(tag) for tag in dataset.keys() if tag != _PIXEL_DATA})  # noqa: SIM118
+    bare.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
+    bare.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
+    return bare
 
 
 def _spelled(keyword: str) -> str:

@@ -24,8 +24,13 @@ _NO_PICTURES = {
 
 def class_name(header: Dataset) -> str:
     """Return the name of the object's SOP class, or its UID where the name is unknown."""
-    stated = header.get("SOPClassUID") or getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID")
-    return UID(str(stated)).name if stated else "without a SOP class"
+    stated = _class_uid(header)
+    return UID(stated).name if stated else "an object without a SOP class"
+
+
+def _class_uid(header: Dataset) -> str:
+    meta = getattr(header, "file_meta", None) or {}
+    return str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
 
 
 def refused(path: Path, header: Dataset, reason: str) -> ImageFileError:
@@ -35,7 +40,7 @@ def refused(path: Path, header: Dataset, reason: str) -> ImageFileError:
 
 def check_object(path: Path, header: Dataset) -> None:
     """Raise ImageFileError for an object that is no picture, or whose identity is missing."""
-    stated = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+    stated = _class_uid(header)
     if stated in _NO_PICTURES:
         raise refused(path, header, _NO_PICTURES[stated])
     if "MOSAIC" in (header.get("ImageType") or ()):

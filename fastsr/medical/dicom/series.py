@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastsr.errors import FastSRError, ImageFileError, OutputError
+from fastsr.io.formats import format_of_suffix
 from fastsr.io.image import reading
 from fastsr.io.kinds import Progress
 from fastsr.medical import Run
@@ -82,6 +83,7 @@ class DicomRun:
 
     def __call__(self, src: Path, dst: Path, *, overwrite: bool, progress: Progress | None) -> None:
         """Upscale `src` into `dst`."""
+        _check_name(dst)
         series, image = self._member(src)
         series.check(image)
         recipe = self._recipe(series)
@@ -108,6 +110,13 @@ class DicomRun:
             series.intensity = choose_intensity(self._run, series.images)
         keep_private = self._run.options.keep_private
         return Recipe.of(self._run.upscaler, series.intensity, keep_private=keep_private)
+
+
+def _check_name(dst: Path) -> None:
+    if format_of_suffix(dst) is not None or dst.name.lower().endswith((".nii", ".nii.gz")):
+        raise OutputError(
+            f"{dst} would be a DICOM object, which its suffix does not say; such as {dst.stem}.dcm would do"
+        )
 
 
 def _order(image: Facts) -> tuple[float, int, str]:
