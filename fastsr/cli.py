@@ -149,6 +149,7 @@ def upscale(
       fastsr upscale scans/ -o larger/ --format tiff    the whole tree
       fastsr upscale huge.npy -o huge4.npy --max-memory 64MB
       fastsr upscale ct.tif --value-range -1000 3000    signed or float pixels
+      fastsr upscale mr.nii.gz -o mr_x4.nii.gz          a volume, slice by slice
     """
     from fastsr.io.formats import format_named
     from fastsr.io.jobs import plan_jobs, run_job
@@ -257,7 +258,7 @@ def compare(
 @cli.command()
 @click.argument("what", metavar="FILE|MODEL")
 def info(what: str) -> None:
-    """Tell what an image file, a .fsr file or a model is.
+    """Tell what an image file, a medical file, a .fsr file or a model is.
 
     \b
     Examples:
@@ -337,7 +338,10 @@ def _load(*args: Any, **options: Any) -> Any:
 
 def _image_lines(path: Path) -> list[tuple[str, str]]:
     from fastsr.io import open_image
+    from fastsr.medical import medical_format_of
 
+    if (medical := medical_format_of(path)) is not None:
+        return medical.describe(path)
     with open_image(path) as reader:
         page = reader.pages[0]
         about = page.info

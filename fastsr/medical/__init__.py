@@ -76,6 +76,28 @@ class MedicalFormat:
     series: bool = False
 
 
+def _is_nifti(path: Path) -> bool:
+    from fastsr.medical.nifti_header import is_nifti
+
+    return is_nifti(path)
+
+
+def _nifti_suffix(path: Path) -> str:
+    return ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
+
+
+def _describe_nifti(path: Path) -> list[tuple[str, str]]:
+    from fastsr.medical.nifti import describe
+
+    return describe(path)
+
+
+def _start_nifti(run: Run) -> UpscaleFile:
+    from fastsr.medical.nifti import start
+
+    return start(run)
+
+
 def _dicom_suffix(path: Path) -> str:
     return path.suffix  # names are kept, also those without a suffix
 
@@ -93,6 +115,7 @@ def _start_dicom(run: Run) -> UpscaleFile:
 
 
 MEDICAL: tuple[MedicalFormat, ...] = (
+    MedicalFormat("NIfTI volume", (".nii.gz", ".nii"), _is_nifti, _nifti_suffix, _describe_nifti, _start_nifti),
     MedicalFormat("DICOM object", SUFFIXES, looks_like_dicom, _dicom_suffix, _describe_dicom, _start_dicom, True),
 )
 

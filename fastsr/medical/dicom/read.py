@@ -162,7 +162,8 @@ def without_pixels(dataset: Dataset) -> Dataset:
     """Return a dataset that shares all elements but Pixel Data."""
     bare = Dataset({tag: dataset.get_item(tag) for tag in dataset.keys() if tag != _PIXEL_DATA})  # noqa: SIM118
     bare.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
-    bare.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
+    implicit_vr, little_endian = dataset.original_encoding
+    bare.set_original_encoding(implicit_vr, little_endian, dataset.original_character_set)
     return bare
 
 
