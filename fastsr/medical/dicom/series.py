@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from fastsr.errors import FastSRError, ImageFileError, OutputError
+from fastsr.errors import FastSRError, ImageFileError, OutputError, ValueRangeWarning
 from fastsr.io.formats import format_of_suffix
 from fastsr.io.image import reading
 from fastsr.io.kinds import Progress
@@ -18,13 +19,16 @@ from fastsr.medical.dicom.recipe import Recipe
 from fastsr.medical.dicom.upscale import upscale_image
 from fastsr.medical.intensity import Intensity
 
+_NARROW = 1 / 8  # of a range: less of it in use is worth a warning, as for other images
+
 
 @dataclass
 class Series:
     """The images of one source series, in order, and what they share once it is known."""
 
     images: list[Facts]
-    intensity: Intensity | None = field(default=None)
+    intensity: Intensity | None = None
+    warned: bool = False
 
     def check(self, image: Facts) -> None:
         """Raise ImageFileError if one Series Instance UID stands for what cannot be one series."""
@@ -89,7 +93,20 @@ class DicomRun:
         recipe = self._recipe(series)
         self._run.guard.check(src, modality=image.modality, spacing_mm=image.spacing, intensity=recipe.intensity)
         number = series.images.index(image) + 1
-        upscale_image(self._run, image, recipe, dst, number=number, overwrite=overwrite, progress=progress)
+        share = upscale_image(self._run, image, recipe, dst, number=number, overwrite=overwrite, progress=progress)
+        if share < _NARROW and image.layout.grey and not image.in_hounsfield and self._run.given is None:
+            self._warn_narrow(series, src, share, recipe)
+
+    def _warn_narrow(self, series: Series, src: Path, share: float, recipe: Recipe) -> None:
+        if series.warned or not self._run.upscaler.model.tensors:  # interpolation sees no range
+            return
+        series.warned = True
+        warnings.warn(
+            f"{src}: its values span {share:.1%} of {recipe.intensity}, what the network sees as black to white; "
+            "normalize 'percentile' (--normalize percentile) or a window takes what the series has",
+            ValueRangeWarning,
+            stacklevel=2,
+        )
 
     def _member(self, src: Path) -> tuple[Series, Facts]:
         if src not in self._images:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from fastsr.io.atomic import atomic_output
 from fastsr.io.image import reading
 from fastsr.io.kinds import Progress
 from fastsr.medical import Run
+from fastsr.medical.dicom.decode import Pixels
 from fastsr.medical.dicom.derivation import derive
-from fastsr.medical.dicom.facts import Facts
+from fastsr.medical.dicom.facts import Facts, Rescale
 from fastsr.medical.dicom.frames import upscale_frame
 from fastsr.medical.dicom.read import open_image
 from fastsr.medical.dicom.recipe import Recipe
 from fastsr.medical.dicom.refusals import check_annotation
 from fastsr.medical.dicom.write import DicomWriter
-from fastsr.medical.intensity import UnitMap
+from fastsr.medical.intensity import Intensity, UnitMap
 
 
 def upscale_image(
@@ -27,10 +29,11 @@ def upscale_image(
     number: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> None:
+) -> float:
     """Upscale an image frame by frame into `dst`, which appears whole or not at all.
 
-    number: Instance Number where the source has none. Raises ImageFileError, OutputError and what upscaling raises.
+    number: Instance Number where the source has none. Returns the share of the intensity range that the source's
+    values span: 1 is all of it. Raises ImageFileError, OutputError and what upscaling raises.
     """
     image = open_image(facts.path)
     check_annotation(image.path, image.header, run.options.force)
@@ -38,14 +41,33 @@ def upscale_image(
     with reading(image.path):
         header = derive(image.header, layout, recipe, image.path, number=number)
     assert recipe.intensity is not None
+    span = _Span()
     with atomic_output(dst, overwrite=overwrite) as file:
         writer = DicomWriter(file, header, layout, dst)
         for i, frame in enumerate(image.frames()):
             rescale = facts.rescales[i]
             units = UnitMap(recipe.intensity, layout.dtype, rescale.slope, rescale.intercept, layout.limits)
+            span.look(frame if facts.padding is None else frame[~facts.padding.mask(frame)], rescale)
             done = progress and _of_frames(progress, i, layout.frames)
             upscale_frame(run.upscaler, frame, layout, units, facts.padding, writer.write, done)
         writer.close()
+    return span.share_of(recipe.intensity)
+
+
+class _Span:
+    """The least and the largest value of an image, in the source's units."""
+
+    def __init__(self) -> None:
+        self._low, self._high = math.inf, -math.inf
+
+    def look(self, stored: Pixels, rescale: Rescale) -> None:
+        if stored.size:
+            ends = [float(end) * rescale.slope + rescale.intercept for end in (stored.min(), stored.max())]
+            self._low, self._high = min(self._low, *ends), max(self._high, *ends)
+
+    def share_of(self, intensity: Intensity) -> float:
+        span = self._high - self._low
+        return span / (intensity.high - intensity.low) if math.isfinite(span) and span > 0 else 1.0
 
 
 def _of_frames(progress: Progress, index: int, frames: int) -> Progress:
