@@ -70,7 +70,7 @@ class Guard:
         trained = trained if isinstance(trained, Mapping) else {}
         modalities = _names(trained.get("modalities", ()), model.name)
         if not set(modalities) - {_PHOTO}:
-            yield f"{model.name} is not known to have been trained on medical images{_instead(model, modalities)}"
+            yield _untrained(model, modalities)
             return
         if modality is not None and not _covers(modalities, modality):
             yield f"the modality is {modality}, and {model.name} was trained on {', '.join(modalities)}"
@@ -85,12 +85,13 @@ class Guard:
                 yield f"intensities are {intensity}, and {model.name} was trained on {span[0]:g} to {span[1]:g}"
 
 
-def _instead(model: CompiledModel, modalities: Sequence[str]) -> str:
-    """Say what it was trained on, as far as its card does."""
-    about = model.card.get("trained_for")
-    if isinstance(about, str) and about:
-        return f", but on {about}"
-    return ", but on photographs" if _PHOTO in modalities else ": its card does not say"
+def _untrained(model: CompiledModel, modalities: Sequence[str]) -> str:
+    """Say what a model was trained on instead of medical images, as far as its card tells."""
+    about = str(model.card.get("trained_for") or "").partition(";")[0]
+    if _PHOTO in modalities or about.startswith(_PHOTO):
+        return f"{model.name} was trained on {about or 'photographs'}, not on medical images"
+    says = f"its card says: {about[:80]}" if about else "its card does not say"
+    return f"{model.name} is not known to have been trained on medical images; {says}"
 
 
 def _covers(modalities: Sequence[str], modality: str) -> bool:
