@@ -98,9 +98,9 @@ def test_values_far_beyond_a_window_come_back_as_they_were(model, scale, tmp_pat
     back = made.pixel_array.astype(int) - 1024
     inner = slice(8 * scale, 16 * scale)
     for columns, value in ((slice(2 * scale, 7 * scale), -1000), (slice(23 * scale, 28 * scale), 1500)):
-        assert np.abs(back[inner, columns] - value).max() <= 4  # the network's own error on flat ground, in HU
-    assert back.min() >= -1010
-    assert back.max() <= 1510
+        assert np.abs(back[inner, columns] - value).max() <= 8  # the network's own error on flat ground, in HU
+    assert back.min() >= -1000 - 24  # what it may ring within the window of 80 HU, not within the 2500 of the edges
+    assert back.max() <= 1500 + 24
 
 
 def test_a_window_wider_than_the_values_changes_nothing_of_them(tmp_path):
