@@ -9,6 +9,7 @@ part = sr.region(image, (10, 20, 50, 60))
 from fastsr import metrics
 from fastsr.api import compile, doctor, load, upscale, upscale_file
 from fastsr.backends import backends
+from fastsr.consistency import Report, Residual, join_reports
 from fastsr.errors import (
     BackendError,
     BackendUnavailableError,
@@ -48,6 +49,8 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PixelValueError",
+    "Report",
+    "Residual",
     "ShapeError",
     "Tile",
     "UnsupportedOperationError",
@@ -57,6 +60,7 @@ __all__ = [
     "backends",
     "compile",
     "doctor",
+    "join_reports",
     "load",
     "metrics",
     "models",

@@ -14,6 +14,7 @@ from fastsr.alpha import BLEED, fill_transparent
 from fastsr.backends import choose_backend
 from fastsr.backends.base import NATIVE_DTYPES, Box, Job, Pixels, Progress, Runner, ValueRange
 from fastsr.backends.native import NativeRunner
+from fastsr.consistency import Report
 from fastsr.errors import BackendError, DtypeError, MemoryBudgetError, OptionError, ShapeError
 from fastsr.graph.model import CompiledModel
 from fastsr.pixels import SpanCheck, check_dtype, check_extent, open_image, values_of
@@ -95,6 +96,14 @@ class Upscaler:
         if not any(self._squares(channels) and channels in (1, 3) for channels in self._channels):
             raise OptionError(f"{self.name} takes {self._channels} channels; 1 or 3, as many in as out, are needed")
         self.isa = self._runner(self._channels[0]).isa
+
+    @property
+    def last_report(self) -> Report | None:
+        """What the call that this thread finished last did; see `Report`. None before the first.
+
+        In a thread that has finished none: of the call that any thread finished last. A call that fails leaves it.
+        """
+        return None
 
     def upscale(
         self, image: Any, *, value_range: tuple[float, float] | None = None, progress: Progress | None = None
