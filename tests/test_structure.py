@@ -22,10 +22,11 @@ MAY_IMPORT = {
     "alpha": set(),
     "consistency": {"imresize"},
     "pixels": {"backends"},
-    "upscaler": {"alpha", "backends", "consistency", "graph", "pixels"},
+    "finishing": {"backends", "consistency", "pixels"},
+    "upscaler": {"alpha", "backends", "consistency", "finishing", "graph", "models", "pixels", "version"},
     "diagnostics": {"backends", "graph", "models", "version", "_native"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
-    "api": {"backends", "diagnostics", "graph", "io", "models", "upscaler"},
+    "api": {"backends", "consistency", "diagnostics", "graph", "io", "models", "upscaler"},
     "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "diagnostics"},
 }
 MAY_USE_TORCH = {"fastsr/backends/torch_ref.py", "fastsr/graph/from_torch.py"}

@@ -78,7 +78,7 @@ def _joined(residuals: Sequence[Residual]) -> Residual:
     return Residual(
         samples,
         sum(r.mean_abs * r.samples for r in residuals) / samples,
-        math.sqrt(sum(r.rms**2 * r.samples for r in residuals) / samples),
+        math.sqrt(sum(r.rms * r.rms * r.samples for r in residuals) / samples),
         max(r.max_abs for r in residuals),
     )
 
