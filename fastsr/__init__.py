@@ -9,7 +9,7 @@ part = sr.region(image, (10, 20, 50, 60))
 from fastsr import metrics
 from fastsr.api import compile, doctor, load, upscale, upscale_file
 from fastsr.backends import backends
-from fastsr.consistency import Report, Residual, join_reports
+from fastsr.consistency import Report, Residual, join_reports, prior_map
 from fastsr.errors import (
     BackendError,
     BackendUnavailableError,
@@ -64,6 +64,7 @@ __all__ = [
     "load",
     "metrics",
     "models",
+    "prior_map",
     "upscale",
     "upscale_file",
 ]

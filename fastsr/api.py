@@ -98,17 +98,31 @@ def upscale_file(
     format: str | None = None,
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
+    consistency: Consistency | None = None,
+    strength: float = 1.0,
+    prior_map: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Upscale the image file `src` into `dst`, by rows where the formats allow it; return the path written.
 
     dst: a file, a folder, or None for name_x4.png beside `src`. ICC profile, EXIF and resolution are carried over.
-    The output appears complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises.
+    prior_map: a .npy or .tif file for what `prior_map` says of the result, or a .png for a picture of it: 128 is 0,
+    1 and 255 are -1/8 and +1/8 of the value range.
+    Outputs appear complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises.
     """
     from fastsr.io.files import upscale_file as run
 
-    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
-    return run(src, dst, upscaler, format=format, overwrite=overwrite, value_range=value_range, progress=progress)
+    upscaler = load(
+        model,
+        scale=scale,
+        backend=backend,
+        threads=threads,
+        max_memory=max_memory,
+        consistency=consistency,
+        strength=strength,
+    )
+    options: dict[str, Any] = {"format": format, "overwrite": overwrite, "value_range": value_range}
+    return run(src, dst, upscaler, prior_map=prior_map, progress=progress, **options)
 
 
 def compile(source: Any, *, name: str | None = None, card: Mapping[str, Any] | None = None) -> CompiledModel:

@@ -517,7 +517,7 @@ class _Window:
         kept = self._rows[top - self._top :]
         have = top + len(kept)
         parts = [kept] if have >= bottom else [kept, self._read(have, bottom)]
-        self._rows, self._top = np.concatenate(parts), top
+        self._rows, self._top = np.concatenate(parts, dtype=kept.dtype), top  # in the source's byte order
         return self._rows[: bottom - top]
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "imresize": set(),
     "metrics": set(),
     "graph": set(),
-    "io": {"imresize"},
+    "io": {"consistency", "imresize"},
     "models": {"graph"},
     "backends": {"graph", "models", "_native"},
     "alpha": set(),
@@ -27,7 +27,19 @@ MAY_IMPORT = {
     "diagnostics": {"backends", "graph", "models", "version", "_native"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
     "api": {"backends", "consistency", "diagnostics", "graph", "io", "models", "upscaler"},
-    "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "diagnostics"},
+    "cli": {
+        "api",
+        "backends",
+        "compare",
+        "consistency",
+        "graph",
+        "io",
+        "models",
+        "upscaler",
+        "version",
+        "metrics",
+        "diagnostics",
+    },
 }
 MAY_USE_TORCH = {"fastsr/backends/torch_ref.py", "fastsr/graph/from_torch.py"}
 CPP_MAY_INCLUDE = {

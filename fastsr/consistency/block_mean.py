@@ -78,13 +78,15 @@ def project(sr: Pixels, excess: Pixels, lr: Pixels, scale: int, bounds: Bounds) 
 def shift(sr: Pixels, excess: Pixels, scale: int) -> None:
     """Add to each block of floats, in place, the constant that makes its mean the LR pixel.
 
-    That is the nearest solution in least squares. Sums are float64; each pixel is rounded once, to its type.
+    That is the nearest solution in least squares. Sums are float64; each pixel is rounded once, to its type, and
+    clamped to what that holds.
     """
+    limit = np.finfo(sr.dtype).max
     h, w, C = excess.shape
     wide = np.repeat(excess / (scale * scale), scale, axis=1)
     rows = sr.reshape(h, scale, w * scale, C)
     for k in range(scale):
-        rows[:, k] = rows[:, k] - wide
+        rows[:, k] = np.clip(rows[:, k] - wide, -limit, limit)
 
 
 @lru_cache(maxsize=16)

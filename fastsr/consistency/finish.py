@@ -64,13 +64,16 @@ def make_finish(consistency: str | None, piece: Piece, step: int) -> Finish:
 
 def finish_memory(consistency: str | None, piece: Piece, step: int) -> int:
     """Return bytes of working memory that finishing takes, at the most."""
-    row = piece.scale**2 * piece.width * piece.channels  # samples of the result for each LR row
+    row = piece.width * piece.channels  # LR samples
+    block = piece.scale**2
     if consistency != "back-projection":
-        return _rows_at_once(piece, consistency is not None) * row * (150 if consistency else 16) // 2
-    working = bp.working_type(piece.dtype).itemsize
-    iterations = 2 * bp.ITERATIONS * (step + 2 * bp.ITERATION_HALO) * row * working
-    measures = 2 * 2 * (step + 2 * SHRINK_HALO) * row * piece.dtype.itemsize
-    return iterations + measures + 24 * (step + 2 * bp.ITERATION_HALO) * row // piece.channels
+        samples = _rows_at_once(piece, consistency is not None) * row
+        if consistency is None:
+            return samples * (8 * piece.scale + 48)
+        return samples * (48 * piece.scale + 64 if piece.bounds is None else 64 * block)
+    window, narrow = (step + 2 * bp.ITERATION_HALO) * row * block, (step + 2 * SHRINK_HALO) * row * block
+    iterations = (2 * bp.ITERATIONS + 3) * window * bp.working_type(piece.dtype).itemsize
+    return iterations + 6 * narrow * piece.dtype.itemsize + 24 * window // piece.channels
 
 
 class BlockMeans:
@@ -140,8 +143,8 @@ class BackProjection:
     def _chained(self, index: int, y: Pixels, x: Pixels) -> Iterator[tuple[Pixels, Pixels]]:
         """Pass rows through the iterations from `index` on, then through rounding and the last measurement."""
         if index == len(self._iterations):
-            with np.errstate(over="ignore"):
-                pixels = (x if self._piece.bounds is None else np.rint(x)).astype(self._native)
+            _make_finite(x, self._piece.dtype)
+            pixels = (x if self._piece.bounds is None else np.rint(x)).astype(self._native)
             yield from self._after.push(y, pixels)
             return
         for ready_y, ready_x in self._iterations[index].push(y, x):

@@ -83,7 +83,7 @@ class RowPairs:
         if count < 1:
             self._keep(rows.copy())
             return None
-        sr = np.concatenate([*self._carry, rows]) if self._carry else rows
+        sr = np.concatenate([*self._carry, rows], dtype=rows.dtype) if self._carry else rows
         self._carry, self._carried = [], 0
         if len(sr) > count * self._scale:
             self._keep(sr[count * self._scale :].copy())
