@@ -276,3 +276,85 @@ def test_units_are_as_exact_as_sixteen_bits_need():
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     units = UnitMap(Intensity(-1000.5, 5000.25, "test"), values.dtype, 0.37, -1234.5)
     assert (units.to_stored(units.to_unit(values)) == values).all()
+
+
+# --- consistency ------------------------------------------------------------------------------------------------
+
+
+def block_means(pixels, s):
+    h, w = pixels.shape[0] // s, pixels.shape[1] // s
+    return pixels.astype(np.int64).reshape(h, s, w, s).sum(axis=(1, 3)) / s**2
+
+
+def residual(made):
+    """Return what Derivation Description says: mean, rms and max before, and of the result."""
+    text = made.DerivationDescription.partition("Residual of ")[2]
+    return [float(word.strip(",;.")) for word in text.split() if "e+" in word or "e-" in word][:6]
+
+
+def consistent(dataset, tmp_path, consistency, model="vdsr", scale=2, **more):
+    save(dataset, tmp_path / "in.dcm")
+    arguments = {"model": model, "scale": scale, "consistency": consistency, "overwrite": True, **more}
+    return pydicom.dcmread(fastsr.upscale_file(tmp_path / "in.dcm", tmp_path / "out.dcm", **arguments))
+
+
+@pytest.mark.filterwarnings("ignore::fastsr.TrainedRangeWarning")
+@pytest.mark.parametrize("options", [{}, {"window": (40, 400)}, {"normalize": "percentile:10,90"}])
+@pytest.mark.parametrize("dtype", ["uint16", "int16"])
+def test_block_means_are_exact_in_stored_integers(dtype, options, tmp_path):
+    """Whatever is beyond the range, and interpolated, included."""
+    pixels = grey(13, 11, dtype=dtype, low=0 if dtype == "uint16" else -2048, high=4095 if dtype == "uint16" else 2047)
+    made = consistent(ct(pixels), tmp_path, "block-mean", medical=Options(**options))
+    assert (block_means(made.pixel_array, 2) == pixels).all()
+    before, after = residual(made)[:3], residual(made)[3:]
+    assert min(before) > 0
+    assert after == [0, 0, 0]
+
+
+@pytest.mark.filterwarnings("ignore::fastsr.TrainedRangeWarning")
+def test_the_residual_is_measured_in_the_units_of_the_source(tmp_path):
+    pixels = grey(12, 10)
+    made = consistent(ct(pixels, RescaleSlope=3, RescaleIntercept=0), tmp_path, None)
+    difference = np.abs(block_means(made.pixel_array, 2) - pixels) * 3
+    expected = [difference.mean(), np.sqrt((difference**2).mean()), difference.max()]
+    assert residual(made) == pytest.approx([*expected, *expected], rel=1e-3)
+    assert len(made.DerivationDescription) <= 1024
+
+
+@pytest.mark.filterwarnings("ignore::fastsr.TrainedRangeWarning")
+def test_back_projection_comes_nearer(tmp_path):
+    made = consistent(ct(smooth(20, 24, 500, 3500, "uint16") + grey(20, 24, high=300)), tmp_path, "back-projection")
+    before, after = residual(made)[:3], residual(made)[3:]
+    assert after[1] < before[1] / 2
+
+
+@pytest.mark.filterwarnings("ignore::fastsr.TrainedRangeWarning")
+@pytest.mark.parametrize("consistency", ["block-mean", "back-projection"])
+def test_consistency_leaves_padding_alone(consistency, tmp_path):
+    results = []
+    for padding in (-2000, 3000):
+        pixels, outside = round_field(padding)
+        made = consistent(ct(pixels, bits=16, PixelPaddingValue=padding), tmp_path, consistency, "bicubic")
+        big = outside.repeat(2, axis=0).repeat(2, axis=1)
+        assert ((made.pixel_array == padding) == big).all()
+        results.append(made.pixel_array[~big])
+    assert (results[0] == results[1]).all()
+
+
+@pytest.mark.filterwarnings("ignore::fastsr.TrainedRangeWarning")
+def test_other_settings_are_another_series(tmp_path):
+    runs = [
+        consistent(ct(grey(6, 7)), tmp_path, consistency, "bilinear", strength=strength)
+        for consistency, strength in ((None, 1.0), ("block-mean", 1.0), (None, 0.5))
+    ]
+    assert len({made.SeriesInstanceUID for made in runs}) == 3
+    assert "consistency block-mean" in runs[1].DerivationDescription
+    assert "strength 0.5" in runs[2].DerivationDescription
+
+
+def test_a_prior_map_is_of_images(tmp_path):
+    save(ct(grey(6, 7)), tmp_path / "in.dcm")
+    with pytest.raises(fastsr.OptionError, match="prior map"):
+        fastsr.upscale_file(
+            tmp_path / "in.dcm", tmp_path / "o.dcm", model="nearest", scale=2, prior_map=tmp_path / "m.png"
+        )

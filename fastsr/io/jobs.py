@@ -92,6 +92,7 @@ def run_job(
     format: str | None = None,
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
+    prior_map: Path | None = None,
     progress: Progress | None = None,
     kinds: Sequence[FileKind] = (),
 ) -> Outcome:
@@ -110,6 +111,7 @@ def run_job(
             format=format,
             overwrite=overwrite,
             value_range=value_range,
+            prior_map=prior_map,
             progress=progress,
             kinds=kinds,
         )

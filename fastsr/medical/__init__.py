@@ -18,6 +18,7 @@ from fastsr.medical.guard import Guard
 from fastsr.medical.intensity import Intensity, from_window, parse_normalize
 
 if TYPE_CHECKING:  # fastsr.io is for those who have files
+    from fastsr.consistency import Report
     from fastsr.io.kinds import FileKind, Progress, UpscaleFile, UpscaleSeries
     from fastsr.upscaler import Upscaler
 
@@ -50,13 +51,14 @@ class Options:
 class Run:
     """What the files of one run share: the upscaler, what was asked for, and the guard, which warns once.
 
-    given: the intensity range that the user said, or None.
+    given: the intensity range that the user said, or None. on_report: takes the report of each file, if anybody does.
     """
 
     upscaler: Upscaler
     options: Options
     guard: Guard
     given: Intensity | None
+    on_report: Callable[[Report], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,15 @@ def medical_format_of(path: Path) -> MedicalFormat | None:
 
 
 def kinds(
-    upscaler: Upscaler, options: Options | None = None, value_range: tuple[float, float] | None = None
+    upscaler: Upscaler,
+    options: Options | None = None,
+    value_range: tuple[float, float] | None = None,
+    on_report: Callable[[Report], None] | None = None,
 ) -> tuple[FileKind, ...]:
     """Return the medical formats, ready to upscale the files of one run with one upscaler.
 
-    value_range: the intensities, in the source's units, that mean black and white. Raises OptionError.
+    value_range: the intensities, in the source's units, that mean black and white. on_report: takes a report of each
+    file, in these units, where the format makes one. Raises OptionError.
     """
     options = options or Options()
     given = from_window(*options.window) if options.window else None
@@ -140,7 +146,7 @@ def kinds(
     @cache
     def run() -> Run:
         ends = given if value_range is None else Intensity(float(value_range[0]), float(value_range[1]), "given")
-        return Run(upscaler, options, Guard(upscaler.model, strict=options.strict), ends)
+        return Run(upscaler, options, Guard(upscaler.model, strict=options.strict), ends, on_report)
 
     return tuple(_on_first_use(entry, run) for entry in MEDICAL)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from fastsr.consistency import Report
 from fastsr.errors import ShapeError
 from fastsr.medical.dicom import lossy
 from fastsr.medical.dicom.decode import Layout
@@ -52,11 +55,20 @@ _PALETTE = tuple(
 ) + tuple(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue", "Alpha"))
 
 
-def derive(header: Dataset, layout: Layout, recipe: Recipe, path: Path, *, number: int | None = None) -> Dataset:
+def derive(
+    header: Dataset,
+    layout: Layout,
+    recipe: Recipe,
+    path: Path,
+    *,
+    number: int | None = None,
+    residual: bool = False,
+) -> Dataset:
     """Return the header of the derived object, without its pixels; `header` is left as it is.
 
     header: of the source, file meta information included, as `read.open_image` gives it; layout: of the pixels that
-    are upscaled; path: what errors call the source; number: Instance Number where the source has none.
+    are upscaled; path: what errors call the source; number: Instance Number where the source has none; residual:
+    Derivation Description gets a place for the residual, which `set_residual` fills.
     Raises ImageFileError for geometry that cannot be carried over, ShapeError for a result too large.
     """
     _check_size(layout, recipe.scale, path)
@@ -67,15 +79,31 @@ def derive(header: Dataset, layout: Layout, recipe: Recipe, path: Path, *, numbe
     _describe_pixels(image, layout, recipe.scale)
     scale_geometry(image, path, recipe.scale)
     scale_pixel_coordinates(image, recipe.scale)
-    _reference_source(image, header, recipe)
+    _reference_source(image, header, recipe, residual)
     _reidentify(image, header, recipe, number)
     image.file_meta = _file_meta(image)
     return image
 
 
-def set_residual(image: Dataset, note: str) -> None:
-    """Put what was measured of the result into Derivation Description, behind the rest."""
-    image.DerivationDescription = f"{image.DerivationDescription} {note}"[:_ST]
+def set_residual(image: Dataset, report: Report) -> None:
+    """Put the residual in its place in Derivation Description, which keeps its length."""
+    before, after = report.bicubic_before, report.bicubic_after
+    if before is None or after is None:
+        before, after = report.block_mean_before, report.block_mean_after
+    numbers = (before.mean_abs, before.rms, before.max_abs, after.mean_abs, after.rms, after.max_abs)
+    image.DerivationDescription = image.DerivationDescription.replace(
+        _residual_note(report.consistency), _residual_note(report.consistency, numbers)
+    )
+
+
+def _residual_note(consistency: str | None, numbers: Sequence[float] = (math.nan,) * 6) -> str:
+    """Say how far the result, made small again, is from the source: as long with numbers as without."""
+    kind = "bicubic downscaling" if consistency == "back-projection" else "block means"
+    text = [f"{number:9.3e}".rjust(9) for number in numbers]
+    return (
+        f"Residual of {kind} in the source's units: before consistency mean {text[0]}, rms {text[1]}, max {text[2]}; "
+        f"of the result mean {text[3]}, rms {text[4]}, max {text[5]}."
+    )
 
 
 def _to_native_order(image: Dataset) -> None:
@@ -136,9 +164,9 @@ def _describe_pixels(image: Dataset, layout: Layout, scale: int) -> None:
             del image[keyword]
 
 
-def _reference_source(image: Dataset, header: Dataset, recipe: Recipe) -> None:
+def _reference_source(image: Dataset, header: Dataset, recipe: Recipe, residual: bool) -> None:
     """Say what the image was made from, how, and by what."""
-    description = recipe.description
+    description = recipe.description + (f" {_residual_note(recipe.consistency)}" if residual else "")
     before = str(header.get("DerivationDescription") or "").strip()
     if before:
         description = f"{description} The source's: {before}"

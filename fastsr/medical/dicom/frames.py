@@ -1,6 +1,6 @@
 """One frame through the network: stored values in, stored values out, row by row.
 
-Three things beside the network's own work:
+Four things beside the network's own work:
 
 - Values far beyond the intensity range are cut before the network, and what was cut off is enlarged by bilinear
   interpolation and added to the result, which keeps it without ringing. Networks behave a little above the range,
@@ -8,6 +8,7 @@ Three things beside the network's own work:
 - Padding is no measurement. Before the network it is filled from its neighbours, so that its value does not bleed
   into the image; afterwards each padding pixel is s x s padding pixels again, and nothing else is.
 - MONOCHROME1 is shown to the network as it is displayed, small values bright.
+- Consistency is measured, and enforced where asked for, on the stored values.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsr.alpha import fill_transparent
+from fastsr.consistency.block_mean import Bounds
+from fastsr.consistency.finish import Finish, Piece, make_finish
 from fastsr.medical.dicom.decode import Layout
 from fastsr.medical.intensity import UnitMap
 from fastsr.upscaler import Upscaler
@@ -30,6 +33,7 @@ Units = npt.NDArray[np.float32]
 # What a network is shown, where 0..1 is the intensity range. Of the shipped networks SRResNet fails below 0 and none
 # above 1; up to 1.5 all are nearer to the truth than interpolation is.
 SEEN = (0.0, 1.5)
+_STEP = 16  # LR rows that back-projection works on at once
 
 
 @dataclass(frozen=True)
@@ -57,18 +61,37 @@ class Padding:
         return np.where(inside, nearest, stored).astype(stored.dtype)
 
 
-def upscale_frame(
-    upscaler: Upscaler,
-    stored: Pixels,
-    layout: Layout,
-    units: UnitMap,
-    padding: Padding | None,
-    write: Callable[[Pixels], None],
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Upscale one frame (H, W, C) of stored values; `write` takes the result's rows (n, s W, C) from top to bottom."""
-    source = _Frame(stored, layout, units, padding)
-    upscaler.stream(source, _Result(source, upscaler.scale, write), progress=progress)
+@dataclass(frozen=True)
+class FrameUpscaler:
+    """Upscales frames of stored values with one upscaler.
+
+    upscaler: without consistency, which is enforced here, on stored values: "block-mean" is exact for what is stored.
+    """
+
+    upscaler: Upscaler
+    consistency: str | None
+    layout: Layout
+    padding: Padding | None
+
+    @classmethod
+    def of(cls, upscaler: Upscaler, layout: Layout, padding: Padding | None) -> FrameUpscaler:
+        return cls(upscaler.without_consistency(), upscaler.consistency, layout, padding)
+
+    def upscale(
+        self,
+        stored: Pixels,
+        units: UnitMap,
+        write: Callable[[Pixels], None],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Finish:
+        """Upscale one frame (H, W, C); return the tallies of its residuals.
+
+        units: of the stored values; write: takes rows (n, s W, C) of the result from top to bottom.
+        """
+        frame = _Frame(stored, self.layout, units, self.padding)
+        result = _Result(frame, self.upscaler.scale, self.consistency, write)
+        self.upscaler.stream(frame, result, progress=progress)
+        return result.finish
 
 
 class _Frame:
@@ -87,6 +110,13 @@ class _Frame:
         if self.padded is not None:
             # Where nothing is near, 0: what the network sees as black.
             self._filled = fill_transparent(self._seen(0, H), (~self.padded).view(np.uint8))
+
+    def reference(self) -> Pixels:
+        """Return what the result is compared with: the stored values, padding filled."""
+        stored = self.stored
+        if self._filled is not None:
+            stored = self.units.to_stored(self.displayed(self._filled))
+        return stored.astype(np.int16) if stored.dtype == np.int8 else stored
 
     def read(self, y0: int, y1: int) -> Units:
         return np.clip(self.unit(y0, y1), *SEEN)
@@ -110,26 +140,41 @@ class _Frame:
 class _Result:
     """Takes the network's rows and gives on stored values."""
 
-    def __init__(self, frame: _Frame, scale: int, write: Callable[[Pixels], None]) -> None:
+    def __init__(self, frame: _Frame, scale: int, consistency: str | None, write: Callable[[Pixels], None]) -> None:
         self._frame, self._scale, self._write = frame, scale, write
+        H, W, C = frame.shape
+        self._lr = frame.reference()
+        low, high = (np.full(C, limit, np.int64) for limit in frame.layout.limits)
+        piece = Piece(scale, H, W, C, self._lr.dtype, Bounds(low, high), (0, 0, W, H))
+        self.finish = make_finish(consistency, piece, _STEP)
+        self._waiting: Pixels = np.empty((0, scale * W, C), self._lr.dtype)
+        self._paired = self._written = 0  # LR rows, rows of the result
 
     def write(self, y0: int, rows: Units) -> None:
+        frame, s = self._frame, self._scale
+        unit = rows + enlarged_rows(frame.excess, frame.shape[0], s, y0, y0 + len(rows))
+        stored = frame.units.to_stored(frame.displayed(unit)).astype(self._lr.dtype, copy=False)
+        if frame.padding is not None:
+            stored = frame.padding.avoid(stored, frame.layout.limits)
+        self._waiting = np.concatenate([self._waiting, stored])
+        n = len(self._waiting) // s
+        if n:
+            ready, self._waiting = self._waiting[: n * s], self._waiting[n * s :]
+            for finished in self.finish.push(self._lr[self._paired : self._paired + n], ready):
+                self._give_on(finished)
+            self._paired += n
+
+    def _give_on(self, stored: Pixels) -> None:
         frame = self._frame
-        unit = rows + enlarged_rows(frame.excess, frame.shape[0], self._scale, y0, y0 + len(rows))
-        stored = frame.units.to_stored(frame.displayed(unit))
         if frame.padding is not None:
             stored = frame.padding.avoid(stored, frame.layout.limits)
         if frame.padded is not None:
-            stored = self._with_padding(stored, y0)
-        self._write(stored)
-
-    def _with_padding(self, stored: Pixels, y0: int) -> Pixels:
-        frame, s = self._frame, self._scale
-        assert frame.padded is not None
-        lines = np.arange(y0, y0 + len(stored)) // s
-        padded = frame.padded[lines].repeat(s, axis=1)
-        old = frame.stored[lines, :, 0].repeat(s, axis=1)
-        return np.where(padded, old, stored[:, :, 0])[:, :, None]
+            lines = np.arange(self._written, self._written + len(stored)) // self._scale
+            padded = frame.padded[lines].repeat(self._scale, axis=1)
+            old = frame.stored[lines, :, 0].repeat(self._scale, axis=1)
+            stored = np.where(padded, old, stored[:, :, 0])[:, :, None]
+        self._written += len(stored)
+        self._write(stored.astype(frame.layout.dtype, copy=False))
 
 
 def enlarged_rows(read: Callable[[int, int], Units], height: int, s: int, y0: int, y1: int) -> Any:

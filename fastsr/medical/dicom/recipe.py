@@ -35,6 +35,8 @@ class Recipe:
     scale: int
     backend: str
     precision: str
+    consistency: str | None
+    strength: float
     intensity: Intensity | None
     keep_private: bool
 
@@ -47,6 +49,8 @@ class Recipe:
             upscaler.scale,
             upscaler.backend,
             str(getattr(upscaler, "precision", "fp32")),
+            upscaler.consistency,
+            upscaler.strength,
             intensity,
             keep_private,
         )
@@ -55,9 +59,11 @@ class Recipe:
     def description(self) -> str:
         """For Derivation Description: ASCII, some 200 characters."""
         seen = "the whole range of Bits Stored" if self.intensity is None else str(self.intensity)
+        finish = "" if self.strength == 1 else f", strength {self.strength:g}"
+        finish += "" if self.consistency is None else f", consistency {self.consistency}"
         return (
             f"Super-resolution x{self.scale} by FastSR {__version__}: model {self.model}, "
-            f"weights SHA-256 {self.sha256}, {self.precision}, back end {self.backend}; "
+            f"weights SHA-256 {self.sha256}, {self.precision}, back end {self.backend}{finish}; "
             f"range seen by the network: {seen}. Research use."
         )
 
@@ -78,6 +84,6 @@ class Recipe:
         seen = (self.intensity.low, self.intensity.high) if self.intensity else None
         facts = (
             *("fastsr", __version__, kind, source, self.model, self.sha256, self.scale),
-            *(self.backend, self.precision, seen, self.keep_private),
+            *(self.backend, self.precision, self.consistency, self.strength, seen, self.keep_private),
         )
         return hashlib.sha256("\0".join(map(repr, facts)).encode()).digest()

@@ -93,9 +93,11 @@ class DicomRun:
         recipe = self._recipe(series)
         self._run.guard.check(src, modality=image.modality, spacing_mm=image.spacing, intensity=recipe.intensity)
         number = series.images.index(image) + 1
-        share = upscale_image(self._run, image, recipe, dst, number=number, overwrite=overwrite, progress=progress)
-        if share < _NARROW and image.layout.grey and not image.in_hounsfield and self._run.given is None:
-            self._warn_narrow(series, src, share, recipe)
+        made = upscale_image(self._run, image, recipe, dst, number=number, overwrite=overwrite, progress=progress)
+        if self._run.on_report is not None:
+            self._run.on_report(made.report)
+        if made.share < _NARROW and image.layout.grey and not image.in_hounsfield and self._run.given is None:
+            self._warn_narrow(series, src, made.share, recipe)
 
     def _warn_narrow(self, series: Series, src: Path, share: float, recipe: Recipe) -> None:
         if series.warned or not self._run.upscaler.model.tensors:  # interpolation sees no range

@@ -36,7 +36,8 @@ class DicomWriter:
                 f"{path} would hold {self._size} bytes of pixels; an uncompressed DICOM object holds {_MOST_BYTES}: a "
                 "smaller scale, or fewer frames in an object, would do"
             )
-        write_all(file, header_bytes(header))
+        self._header = header_bytes(header)
+        write_all(file, self._header)
         vr = b"OB" if layout.bits_allocated == 8 else b"OW"
         padded = self._size + self._size % 2
         write_all(file, b"\xe0\x7f\x10\x00" + vr + b"\0\0" + padded.to_bytes(4, "little"))
@@ -50,12 +51,20 @@ class DicomWriter:
         self._written += data.nbytes
         write_all(self._file, data)
 
-    def close(self) -> None:
-        """End the object. Raises OutputError unless every pixel has come."""
+    def close(self, header: Dataset) -> None:
+        """End the object. header: the final one, as long as the first: what the pixels told has taken its place.
+
+        Raises OutputError unless every pixel has come.
+        """
         if self._written != self._size:
             raise OutputError(f"{self._path}: {self._written} of {self._size} bytes of pixels were written")
         if self._size % 2:
             write_all(self._file, b"\0")
+        final = header_bytes(header)
+        assert len(final) == len(self._header)
+        self._file.seek(0)
+        write_all(self._file, final)
+        self._file.seek(0, io.SEEK_END)
 
 
 def header_bytes(header: Dataset) -> bytes:
