@@ -164,6 +164,7 @@ def upscale(
       fastsr upscale huge.npy -o huge4.npy --max-memory 64MB
       fastsr upscale ct.tif --value-range -1000 3000    signed or float pixels
       fastsr upscale mr.nii.gz -o mr_x4.nii.gz          a volume, slice by slice
+      fastsr upscale ct_series/ -o ct_x4/               DICOM: a new series, geometry kept
       fastsr upscale scan.png --consistency block-mean --prior-map scan_prior.png
 
     The last line tells how far the result, reduced again, is from the input (before -> after --consistency), in the
