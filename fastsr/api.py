@@ -115,6 +115,7 @@ def upscale_file(
     files also MissingExtraError, TrainedRangeError.
     """
     from fastsr.io.files import upscale_file as run
+    from fastsr.io.kinds import kind_of
     from fastsr.medical import kinds
 
     upscaler = load(
@@ -127,8 +128,10 @@ def upscale_file(
         strength=strength,
     )
     options: dict[str, Any] = {"format": format, "overwrite": overwrite, "value_range": value_range}
-    known = kinds(upscaler, medical, value_range)
-    return run(src, dst, upscaler, prior_map=prior_map, progress=progress, kinds=known, **options)
+    medical_kinds = kinds(upscaler, medical, value_range)
+    if medical not in (None, MedicalOptions()) and kind_of(Path(src), medical_kinds) is None:
+        raise OptionError(f"{src} is no medical file, and {medical} is for those")
+    return run(src, dst, upscaler, prior_map=prior_map, progress=progress, kinds=medical_kinds, **options)
 
 
 def compile(source: Any, *, name: str | None = None, card: Mapping[str, Any] | None = None) -> CompiledModel:

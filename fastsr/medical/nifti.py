@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -184,7 +185,8 @@ class _Rows:
         if self._units is None:
             return rows
         if rows.dtype.kind == "f" and (bad := int((~np.isfinite(rows)).sum())):
-            raise PixelValueError(_not_finite(self._volume.path, f"slice {self._index} has {bad} voxels or more"))
+            what = f"slice {self._index} has {bad} voxels or more that are NaN or infinite"
+            raise PixelValueError(_not_finite(self._volume.path, what))
         return self._units.to_unit(rows)[:, :, None]
 
 
@@ -204,7 +206,7 @@ class _Reader:
 
     def __init__(self, volume: Volume) -> None:
         self._path = volume.path
-        self._wanted = int(np.prod(volume.shape, dtype=object)) * volume.dtype.itemsize * max(volume.channels, 1)
+        self._wanted = math.prod(volume.shape) * volume.dtype.itemsize * max(volume.channels, 1)
         self._read = 0
         with reading(self._path):
             if not volume.compressed:
@@ -288,7 +290,7 @@ def _intensity(volume: Volume, run: Run) -> Intensity | None:
 
 
 def _not_finite(path: Path, what: str) -> str:
-    return f"{path}: {what} NaN or infinite, which a network would spread; replace them first (numpy.nan_to_num)"
+    return f"{path}: {what}, which a network would spread; replace them first (numpy.nan_to_num)"
 
 
 @contextmanager

@@ -33,6 +33,7 @@ _LABELS = {1002: "labels", 1005: "names of anatomical regions"}  # intents
 _GZIP = b"\x1f\x8b"
 _MAX_OFFSET = 64 << 20  # of the voxels: extensions are no larger
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of the unit of length
+_FAR = 1e30  # mm, or microns: nothing lies there, and squares of it can still be told
 _SAME_SPACING = 0.99  # spacings within 1 % count as equal: they are float32, and often computed
 # What may be said of the upscaled volume too. Others repeat the old grid, or may: a missing note is better than a
 # wrong one. 6 comment, 8 XCEDE, 12 workflow, 18 to 26 diffusion directions and weights, 34 timing of frames.
@@ -130,6 +131,7 @@ def read_volume(path: Path) -> Volume:
         if len(head) < size + 4:
             raise ImageFileError(f"{path} is truncated: it has {len(head)} bytes, and its header alone {size + 4}")
         header = kind_of_header(head[:size], check=False)
+        header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1  # qfac; 0 means 1
         start = float(header["vox_offset"])
         if not (size + 4 <= start <= _MAX_OFFSET and start == int(start)):
             raise ImageFileError(f"{path}: voxels begin at byte {start:g}; {size + 4} to {_MAX_OFFSET} is possible")
@@ -186,18 +188,23 @@ def _dtype(path: Path, header: Any) -> tuple[np.dtype[Any], int]:
 def _check_geometry(path: Path, header: Any, shape: Sequence[int]) -> None:
     pixdim = [float(v) for v in header["pixdim"][1:4]]
     for axis, spacing in enumerate(pixdim):
-        if shape[axis] > 1 and not (math.isfinite(spacing) and spacing > 0):
+        if shape[axis] > 1 and not 0 < spacing < _FAR:
             raise ImageFileError(f"{path}: pixdim[{axis + 1}] is {spacing:g}; a spacing above 0 is needed")
     if int(header["sform_code"]) > 0:
-        sform = np.asarray(header.get_sform(), np.float64)
-        if not np.isfinite(sform).all():
+        sform = _sform(header)
+        if not (np.abs(sform) < _FAR).all():
             raise ImageFileError(f"{path}: the sform has NaN or infinite numbers; set sform_code to 0, or mend it")
         if not np.linalg.norm(sform[:3, :3], axis=0).all():
             raise ImageFileError(f"{path}: the sform gives an axis no length; set sform_code to 0, or mend it")
     if int(header["qform_code"]) > 0:
         numbers = [float(header[key]) for key in _QFORM]
-        if not np.isfinite(numbers).all() or sum(v * v for v in numbers[:3]) > 1 + 1e-5:
+        if not (np.abs(numbers) < _FAR).all() or sum(v * v for v in numbers[:3]) > 1 + 1e-5:
             raise ImageFileError(f"{path}: the qform's numbers {numbers} are no rotation; set qform_code to 0")
+
+
+def _sform(header: Any) -> Affine:
+    with np.errstate(invalid="ignore"):  # a NaN may come where the code says that there is no sform
+        return np.array([*(header["srow_" + x] for x in "xyz"), (0, 0, 0, 1)], np.float64)
 
 
 _QFORM = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
@@ -245,7 +252,6 @@ def upscaled_header(volume: Volume, axis: int, scale: int, note: str) -> bytes:
     plane = [a for a in range(3) if a != axis]
     limit = int(np.iinfo(header["dim"].dtype).max)
     qform = header.get_qform(coded=False) if int(header["qform_code"]) > 0 else None
-    sform = np.asarray(header.get_sform(), np.float64)
     for a in plane:
         if volume.shape[a] * scale > limit:
             raise OutputError(
@@ -255,7 +261,7 @@ def upscaled_header(volume: Volume, axis: int, scale: int, note: str) -> bytes:
         if a < int(header["dim"][0]):
             header["dim"][1 + a] = volume.shape[a] * scale
         header["pixdim"][1 + a] = float(header["pixdim"][1 + a]) / scale
-    for i, row in enumerate(upscaled_affine(sform, plane, scale)[:3]):
+    for i, row in enumerate(upscaled_affine(_sform(header), plane, scale)[:3]):
         header["srow_" + "xyz"[i]] = row
     if qform is not None:
         for i, offset in enumerate(upscaled_affine(np.asarray(qform, np.float64), plane, scale)[:3, 3]):
@@ -311,9 +317,10 @@ def _pack(extensions: Sequence[Extension], endianness: str) -> bytes:
 
 def _magic(head: bytes) -> tuple[int, bool] | None:
     """Return (version, header and voxels in one file) of what begins with these bytes, or None."""
-    if head[4:12] in (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"):
+    size = {struct.unpack_from(order + "i", head)[0] for order in "<>"} if len(head) >= 348 else set()
+    if 540 in size and head[4:12] in (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"):
         return 2, head[4:7] == b"n+2"
-    if len(head) >= 348 and head[344:348] in (b"n+1\0", b"ni1\0"):
+    if 348 in size and head[344:348] in (b"n+1\0", b"ni1\0"):
         return 1, head[344:347] == b"n+1"
     return None
 
