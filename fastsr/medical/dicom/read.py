@@ -58,7 +58,7 @@ def open_image(path: Path) -> DicomImage:
         _check_part10(path, file)
         header = dcmread(file, stop_before_pixels=True)
         refusals.check_object(path, header)
-        pixel_data = _deflated(path) if _is_deflated(header) else _locate(path, header, file)
+        pixel_data = _deflated(path) if _is_deflated(path, header) else _locate(path, header, file)
         stored = layout_of(path, header)
         _check_length(path, stored, pixel_data)
     return DicomImage(path, header, stored.after(), stored, pixel_data)
@@ -73,10 +73,10 @@ def _check_part10(path: Path, file: BinaryIO) -> None:
     file.seek(0)
 
 
-def _is_deflated(header: Dataset) -> bool:
+def _is_deflated(path: Path, header: Dataset) -> bool:
     syntax = header.file_meta.get("TransferSyntaxUID")
     if not syntax:
-        raise ImageFileError("its file meta information has no Transfer Syntax UID (0002,0010)")
+        raise ImageFileError(f"{path} has no Transfer Syntax UID (0002,0010) in its file meta information")
     return bool(syntax == DeflatedExplicitVRLittleEndian)
 
 
@@ -91,14 +91,15 @@ def _deflated(path: Path) -> PixelData:
 def _locate(path: Path, header: Dataset, file: BinaryIO) -> PixelData:
     """Read the tag and length of Pixel Data, at which reading stopped."""
     syntax = header.file_meta.TransferSyntaxUID
-    order = "<" if syntax.is_little_endian else ">"
+    implicit_vr, little_endian = header.original_encoding  # some files are not in the syntax that they state
+    order = "<" if little_endian else ">"
     head = file.read(8)
     if len(head) < 8:
         raise _no_pixels(path, header)
     group, element = struct.unpack(order + "HH", head[:4])
     if (group << 16) | element != _PIXEL_DATA:
         raise refusals.refused(path, header, "its pixels are floating-point numbers (7FE0,0008 or 7FE0,0009)")
-    if syntax.is_implicit_VR:
+    if implicit_vr:
         vr, length = "OW", struct.unpack(order + "L", head[4:])[0]
     else:
         vr, length = head[4:6].decode("ascii", "replace"), struct.unpack(order + "L", file.read(4))[0]
