@@ -20,6 +20,7 @@ from fastsr.medical.dicom.sniff import is_part10
 
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
+_VRS = (b"OB", b"OW", b"UN")
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,14 @@ def _deflated(path: Path) -> PixelData:
 def _locate(path: Path, header: Dataset, file: BinaryIO) -> PixelData:
     """Read the tag and length of Pixel Data, at which reading stopped."""
     syntax = header.file_meta.TransferSyntaxUID
-    implicit_vr, little_endian = header.original_encoding  # some files are not in the syntax that they state
-    order = "<" if little_endian else ">"
+    order = "<" if syntax.is_little_endian else ">"
     head = file.read(8)
     if len(head) < 8:
         raise _no_pixels(path, header)
     group, element = struct.unpack(order + "HH", head[:4])
     if (group << 16) | element != _PIXEL_DATA:
         raise refusals.refused(path, header, "its pixels are floating-point numbers (7FE0,0008 or 7FE0,0009)")
-    if implicit_vr:
+    if syntax.is_implicit_VR or head[4:6] not in _VRS:  # some files are implicit and say that they are not
         vr, length = "OW", struct.unpack(order + "L", head[4:])[0]
     else:
         vr, length = head[4:6].decode("ascii", "replace"), struct.unpack(order + "L", file.read(4))[0]
