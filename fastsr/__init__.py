@@ -9,6 +9,7 @@ part = sr.region(image, (10, 20, 50, 60))
 from fastsr import medical, metrics
 from fastsr.api import compile, doctor, load, upscale, upscale_file
 from fastsr.backends import backends
+from fastsr.consistency import Report, Residual, join_reports, prior_map
 from fastsr.errors import (
     BackendError,
     BackendUnavailableError,
@@ -52,6 +53,8 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PixelValueError",
+    "Report",
+    "Residual",
     "ShapeError",
     "Tile",
     "TrainedRangeError",
@@ -63,10 +66,12 @@ __all__ = [
     "backends",
     "compile",
     "doctor",
+    "join_reports",
     "load",
     "medical",
     "metrics",
     "models",
+    "prior_map",
     "upscale",
     "upscale_file",
 ]

@@ -32,7 +32,8 @@ def fill_transparent(colour: npt.NDArray[Any], alpha: npt.NDArray[Any]) -> npt.N
         known = known | new
     if colour.dtype.kind != "f":
         filled = np.rint(filled)
-    return np.where(alpha[:, :, None] != 0, colour, filled.astype(colour.dtype))
+    result = np.where(alpha[:, :, None] != 0, colour, filled.astype(colour.dtype))
+    return result.astype(colour.dtype, copy=False)  # np.where returns the machine's byte order
 
 
 def _sum3x3(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastsr.backends.base import Progress
+from fastsr.consistency.finish import Consistency
 from fastsr.errors import OptionError
 from fastsr.graph.model import CompiledModel
 from fastsr.medical import Options as MedicalOptions
@@ -31,6 +32,8 @@ def upscale(
     threads: int | None = None,
     max_memory: int | str | None = None,
     value_range: tuple[float, float] | None = None,
+    consistency: Consistency | None = None,
+    strength: float = 1.0,
     progress: Progress | None = None,
 ) -> Any:
     """Upscale `image` by `scale`; return an image of the same kind and pixel type.
@@ -42,11 +45,15 @@ def upscale(
     max_memory: bound on working memory beside image and result, in bytes or as "64MB"; changes speed, not a pixel.
     value_range: the pixel values (low, high) that mean black and white. By default the whole range of integers,
     and 0..1 of floats; it is never guessed from the pixels. Integer results are clamped to it, floats are not.
+    consistency: "block-mean" makes the mean of every scale x scale block its LR pixel, exactly for integers;
+    "back-projection" makes the result's bicubic downscaling the LR image, nearly; see docs/consistency.md.
+    strength: how much of the network's result there is beside bicubic interpolation: 1 is all, 0 nothing.
     progress: called with (rows done, rows in all).
     Raises ShapeError, DtypeError, PixelValueError (NaN or infinity), OptionError, BackendUnavailableError,
     MemoryBudgetError (which states the least that would do).
     """
-    upscaler = _cached(model, scale, backend, threads, parse_size(max_memory), *_environment())
+    memory = parse_size(max_memory)
+    upscaler = _cached(model, scale, backend, threads, memory, consistency, strength, *_environment())
     return upscaler.upscale(image, value_range=value_range, progress=progress)
 
 
@@ -57,17 +64,27 @@ def load(
     backend: str = "auto",
     threads: int | None = None,
     max_memory: int | str | None = None,
+    consistency: Consistency | None = None,
+    strength: float = 1.0,
 ) -> Upscaler:
     """Return a reusable Upscaler: see `upscale` for the arguments and errors.
 
-    scale: by default 4, or the largest that the model has.
+    scale: by default 4, or the largest that the model has. What a call did is in the Upscaler's `last_report`.
     """
     if scale is not None:
         scale = whole_number("scale", scale)
     opened = open_model(model, scale)
     if scale is None:
         scale = preferred_scale(opened.scales)
-    return Upscaler(opened, scale, backend=backend, threads=threads, max_memory=parse_size(max_memory))
+    return Upscaler(
+        opened,
+        scale,
+        backend=backend,
+        threads=threads,
+        max_memory=parse_size(max_memory),
+        consistency=consistency,
+        strength=strength,
+    )
 
 
 def upscale_file(
@@ -83,31 +100,38 @@ def upscale_file(
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
     medical: MedicalOptions | None = None,
+    consistency: Consistency | None = None,
+    strength: float = 1.0,
+    prior_map: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Upscale the image file `src` into `dst`, by rows where the formats allow it; return the path written.
 
     dst: a file, a folder, or None for name_x4.png beside `src`. ICC profile, EXIF and resolution are carried over.
     Medical files (docs/medical.md) keep geometry and units; medical: how they are understood, `fastsr.medical.Options`.
-    The output appears complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises; for
-    medical files also MissingExtraError, TrainedRangeError.
+    prior_map: a .npy or .tif file for what `prior_map` says of the result, or a .png for a picture of it: 128 is 0,
+    1 and 255 are -1/8 and +1/8 of the value range. Not for medical files.
+    Outputs appear complete or not at all. Raises ImageFileError, OutputError and what `upscale` raises; for medical
+    files also MissingExtraError, TrainedRangeError.
     """
     from fastsr.io.files import upscale_file as run
     from fastsr.io.kinds import kind_of
     from fastsr.medical import kinds
 
-    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    upscaler = load(
+        model,
+        scale=scale,
+        backend=backend,
+        threads=threads,
+        max_memory=max_memory,
+        consistency=consistency,
+        strength=strength,
+    )
+    options: dict[str, Any] = {"format": format, "overwrite": overwrite, "value_range": value_range}
     medical_kinds = kinds(upscaler, medical, value_range)
     if medical not in (None, MedicalOptions()) and kind_of(Path(src), medical_kinds) is None:
         raise OptionError(f"{src} is no medical file, and {medical} is for those")
-    return run(
-        *(src, dst, upscaler),
-        format=format,
-        overwrite=overwrite,
-        value_range=value_range,
-        progress=progress,
-        kinds=medical_kinds,
-    )
+    return run(src, dst, upscaler, prior_map=prior_map, progress=progress, kinds=medical_kinds, **options)
 
 
 def compile(source: Any, *, name: str | None = None, card: Mapping[str, Any] | None = None) -> CompiledModel:
@@ -151,15 +175,38 @@ def _environment() -> tuple[str | None, str | None]:
 
 @lru_cache(maxsize=4)
 def _cached_load(
-    model: Any, scale: int, backend: str, threads: int | None, max_memory: int | None, *environment: str | None
+    model: Any,
+    scale: int,
+    backend: str,
+    threads: int | None,
+    max_memory: int | None,
+    consistency: Consistency | None,
+    strength: float,
+    *environment: str | None,
 ) -> Upscaler:
-    return load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    return load(
+        model,
+        scale=scale,
+        backend=backend,
+        threads=threads,
+        max_memory=max_memory,
+        consistency=consistency,
+        strength=strength,
+    )
 
 
 def _cached(
-    model: Any, scale: int, backend: str, threads: int | None, max_memory: int | None, *environment: str | None
+    model: Any,
+    scale: int,
+    backend: str,
+    threads: int | None,
+    max_memory: int | None,
+    consistency: Any,
+    strength: Any,
+    *environment: str | None,
 ) -> Upscaler:
     by_name = isinstance(model, str) and os.sep not in model and not model.endswith(".fsr")
-    if by_name and type(scale) is int and type(threads) in (int, type(None)) and isinstance(backend, str):
-        return _cached_load(model, scale, backend, threads, max_memory, *environment)
-    return load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    plain = type(scale) is int and type(threads) in (int, type(None)) and type(strength) in (int, float)
+    plain = plain and isinstance(backend, str) and isinstance(consistency, (str, type(None)))
+    found = _cached_load if by_name and plain else _cached_load.__wrapped__
+    return found(model, scale, backend, threads, max_memory, consistency, strength, *environment)

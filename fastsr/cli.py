@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fastsr.consistency.report import Report, join_reports
 from fastsr.errors import FastSRError, OptionError, TrainedRangeWarning, ValueRangeWarning
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def _engine_options(command: Any) -> Any:
 def _medical_options(command: Any) -> Any:
     """Add the options that are about medical files alone, fields of `fastsr.medical.Options`."""
     for option in (
+        click.option("--force", is_flag=True, help="DICOM: upscale pixels with burned-in annotation, too."),
+        click.option("--keep-private", is_flag=True, help="DICOM: keep private elements, though they may be wrong."),
         click.option("--strict", is_flag=True, help="Medical: refuse what the model was not trained on."),
         click.option(
             "--window", nargs=2, type=float, metavar="C W", help="Medical: center and width of black to white."
@@ -109,6 +112,16 @@ def cli() -> None:
 @click.option("--format", "format_", metavar="NAME", help="png, tiff, npy, jpeg, webp or bmp; by default OUT's suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist. An input is never replaced.")
 @click.option("--value-range", nargs=2, type=float, metavar="LO HI", help="What black and white are: -1000 3000.")
+@click.option(
+    "--consistency",
+    type=click.Choice(("none", "block-mean", "back-projection")),
+    default="none",
+    help="Make the result agree with the input: by its blocks' means, or its bicubic downscaling.",
+)
+@click.option("--strength", type=click.FloatRange(0, 1), metavar="X", help="1 is the network, 0 bicubic interpolation.")
+@click.option(
+    "--prior-map", metavar="FILE", type=click.Path(path_type=Path), help="What the network added: .png, .tif or .npy."
+)
 @_medical_options
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.pass_obj
@@ -124,10 +137,15 @@ def upscale(
     format_: str | None,
     overwrite: bool,
     value_range: tuple[float, float] | None,
+    consistency: str,
+    strength: float | None,
+    prior_map: Path | None,
     plane: str | None,
     normalize: str | None,
     window: tuple[float, float] | None,
     strict: bool,
+    keep_private: bool,
+    force: bool,
     quiet: bool,
 ) -> None:
     """Upscale images: a file, several files, or the tree of a folder.
@@ -146,6 +164,11 @@ def upscale(
       fastsr upscale huge.npy -o huge4.npy --max-memory 64MB
       fastsr upscale ct.tif --value-range -1000 3000    signed or float pixels
       fastsr upscale mr.nii.gz -o mr_x4.nii.gz          a volume, slice by slice
+      fastsr upscale ct_series/ -o ct_x4/               DICOM: a new series, geometry kept
+      fastsr upscale scan.png --consistency block-mean --prior-map scan_prior.png
+
+    The last line tells how far the result, reduced again, is from the input (before -> after --consistency), in the
+    units of its pixels. In the picture of a prior map 128 is nothing, 1 and 255 are -1/8 and +1/8 of the value range.
     """
     from fastsr.io.formats import format_named
     from fastsr.io.jobs import plan_jobs, run_job
@@ -154,33 +177,37 @@ def upscale(
 
     if format_ is not None:
         format_ = format_named(format_).name
-    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    fidelity: dict[str, Any] = {} if consistency == "none" else {"consistency": consistency}
+    if strength is not None:
+        fidelity["strength"] = strength
+    loaded = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory, **fidelity)
+    upscaler = _Reported(loaded)
     medical = {"plane": plane, "normalize": normalize, "window": window, "strict": strict}
+    medical |= {"keep_private": keep_private, "force": force}
     asked: dict[str, Any] = {name: value for name, value in medical.items() if value}
-    kinds_ = kinds(upscaler, Options(**asked), value_range)
+    kinds_ = kinds(loaded, Options(**asked), value_range, upscaler.add)
     jobs = plan_jobs(inputs, output, upscaler.scale, format_, kinds_)
     if not jobs:
         raise OptionError(f"{inputs[0]} holds no image files; suffixes such as .png .tif .npy .jpg are looked for")
     if asked and not any(kind_of(job.src, kinds_) for job in jobs):
         raise OptionError(f"--{next(iter(asked)).replace('_', '-')} is for medical files, and there is none")
 
-    def run(job: Job, progress: Progress | None) -> Outcome:
-        return run_job(
-            *(job, upscaler),
-            format=format_,
-            overwrite=overwrite,
-            value_range=value_range,
-            progress=progress,
-            kinds=kinds_,
-        )
+    single = len(jobs) == 1 and not jobs[0].resume
+    if prior_map is not None and not single:
+        raise OptionError(f"--prior-map {prior_map} is one file; it takes one input, and these are several or a folder")
 
-    if len(jobs) == 1 and not jobs[0].resume:
+    def run(job: Job, progress: Progress | None) -> Outcome:
+        options: dict[str, Any] = {"format": format_, "overwrite": overwrite, "value_range": value_range}
+        return run_job(job, upscaler, prior_map=prior_map, progress=progress, kinds=kinds_, **options)
+
+    if single:
         with _row_bar(quiet) as progress:
             outcome = run(jobs[0], progress)
         if outcome.state == "failed":
             _fail(outcome.message)
         if not quiet:
             click.echo(str(outcome.job.dst))
+            upscaler.echo_residual()
         return
     counts = {"done": 0, "skipped": 0, "failed": 0}
     for job in _file_bar(jobs, quiet):
@@ -191,6 +218,8 @@ def upscale(
     summary = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     if not quiet or counts["failed"]:
         click.echo(f"{len(jobs)} files: {summary}", err=counts["failed"] > 0)
+    if not quiet:
+        upscaler.echo_residual()
     if counts["failed"]:
         raise SystemExit(EXIT_FAILURE)
 
@@ -319,6 +348,30 @@ def compile_(onnx: Path, output: Path, overwrite: bool) -> None:
     check_output(output, overwrite=overwrite, source=onnx)
     _fastsr().compile(onnx).save(output)
     click.echo(str(output))
+
+
+class _Reported:
+    """An upscaler that keeps the reports of its runs."""
+
+    def __init__(self, upscaler: Any) -> None:
+        self._upscaler = upscaler
+        self._reports: list[Report] = []
+        self.scale: int = upscaler.scale
+
+    def stream(self, *args: Any, **options: Any) -> None:
+        self._upscaler.stream(*args, **options)
+        report = getattr(self._upscaler, "last_report", None)
+        if report is not None:
+            self.add(report)
+
+    def add(self, report: Report) -> None:
+        """Take the report of a file that went another way."""
+        self._reports = [join_reports([*self._reports, report])]
+
+    def echo_residual(self) -> None:
+        """Print one line, if anything ran."""
+        for report in self._reports:
+            click.echo(f"residual of {report.residual_text()}")
 
 
 def _fastsr() -> Any:

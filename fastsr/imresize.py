@@ -58,7 +58,7 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _taps(scale: int) -> tuple[int, NDArray[np.float64]]:
+def shrink_taps(scale: int) -> tuple[int, NDArray[np.float64]]:
     """Return (first, w): y[i] = sum_k w[k] * x[i*scale + first + k]; one phase serves every output.
 
     Output i is centred at i*scale + (scale-1)/2; the kernel reaches 2*scale to either side.
@@ -71,7 +71,7 @@ def _taps(scale: int) -> tuple[int, NDArray[np.float64]]:
 
 
 def _shrink_axis0(x: NDArray[Any], scale: int, border: Border) -> NDArray[Any]:
-    first, w = _taps(scale)
+    first, w = shrink_taps(scale)
     n = x.shape[0] // scale
     last = (n - 1) * scale + first + len(w) - 1
     around = [(-first, last + 1 - x.shape[0])] + [(0, 0)] * (x.ndim - 1)

@@ -14,9 +14,15 @@ from fastsr.alpha import BLEED, fill_transparent
 from fastsr.backends import choose_backend
 from fastsr.backends.base import NATIVE_DTYPES, Box, Job, Pixels, Progress, Runner, ValueRange
 from fastsr.backends.native import NativeRunner
+from fastsr.consistency import Report
+from fastsr.consistency.blend import blend
+from fastsr.consistency.finish import Consistency
 from fastsr.errors import BackendError, DtypeError, MemoryBudgetError, OptionError, ShapeError
+from fastsr.finishing import Finishing, Mix, checked_consistency, checked_strength, context
 from fastsr.graph.model import CompiledModel
+from fastsr.models.baselines import interpolation
 from fastsr.pixels import SpanCheck, check_dtype, check_extent, open_image, values_of
+from fastsr.version import __version__
 
 MAX_THREADS = 256
 # LR rows that are converted at once where an image is not upscaled in place; fewer where a budget asks for it.
@@ -24,6 +30,8 @@ _BAND_CHOICES = (256, 64, 16, 4)
 # Bytes that converting takes for each pixel and channel of a band, and filling under transparency for each pixel.
 _CONVERT_BYTES = 12
 _FILL_BYTES = 160
+_MIX_BYTES = 32  # that mixing takes for each sample of a row of the result
+_AMPLE = 1 << 62  # a budget that is large enough for anything
 
 
 class RowSource(Protocol):
@@ -63,7 +71,8 @@ class Tile:
 class Upscaler:
     """One model at one scale on one back end. Made by `fastsr.load`; safe to use from many threads.
 
-    name, scale, backend: what runs; model: its CompiledModel; isa: the ISA level of the native engine, or None.
+    name, scale, backend: what runs; model: its CompiledModel; isa: the ISA level of the native engine, or None;
+    consistency, strength: as given to `fastsr.load`.
     """
 
     def __init__(
@@ -74,6 +83,8 @@ class Upscaler:
         backend: str = "auto",
         threads: int | None = None,
         max_memory: int | None = None,
+        consistency: Consistency | None = None,
+        strength: float = 1.0,
     ) -> None:
         if threads is not None:
             threads = whole_number("threads", threads)
@@ -87,14 +98,37 @@ class Upscaler:
         self._max_memory = max_memory
         self._runners: dict[int, Runner] = {}
         self._lock = threading.Lock()
+        self._reports = threading.local()
+        self._latest_report: Report | None = None
         self.model = model
         self.name = model.name
         self.scale = scale
         self.backend = self._backend.name
-        self._channels = sorted(graph.channels for graph in model.graphs if graph.scale == scale)
+        self.consistency = checked_consistency(consistency)
+        self.strength = checked_strength(strength)
+        self._network = model if self.strength > 0 else interpolation("bicubic", scale)
+        self._bicubic: Upscaler | None = None
+        if 0 < self.strength < 1:
+            self._bicubic = Upscaler(interpolation("bicubic", scale), scale, backend=self.backend, threads=threads)
+        self._channels = sorted(graph.channels for graph in self._network.graphs if graph.scale == scale)
         if not any(self._squares(channels) and channels in (1, 3) for channels in self._channels):
             raise OptionError(f"{self.name} takes {self._channels} channels; 1 or 3, as many in as out, are needed")
         self.isa = self._runner(self._channels[0]).isa
+
+    def without_consistency(self) -> Upscaler:
+        """Return the same upscaler without consistency, for who enforces it on pixels made of its result."""
+        if self.consistency is None:
+            return self
+        options: dict[str, Any] = {"threads": self._threads, "max_memory": self._max_memory}
+        return Upscaler(self.model, self.scale, backend=self.backend, strength=self.strength, **options)
+
+    @property
+    def last_report(self) -> Report | None:
+        """What the call that this thread finished last did; see `Report`. None before the first.
+
+        In a thread that has finished none: of the call that any thread finished last. A call that fails leaves it.
+        """
+        return getattr(self._reports, "latest", None) or self._latest_report
 
     def upscale(
         self, image: Any, *, value_range: tuple[float, float] | None = None, progress: Progress | None = None
@@ -109,15 +143,11 @@ class Upscaler:
         span.warn()
         target = self._target(H, W, C, pixels.dtype)
         whole = Job(H, W, (0, 0, W, H), (0, 0), values, _in_rows(progress, H * self.scale))
-        if self._max_memory is None or self._in_place(C, pixels.dtype):
-            self._run(pixels, target, whole, self._max_memory)
-        else:
-            for band, budget in self._bands(whole, C, pixels.dtype):
-                left, top, right, bottom = self._reads(band, C)
-                part = replace(band, origin=(top, left))
-                rows = slice(band.box[1] * self.scale, band.box[3] * self.scale)
-                self._run(pixels[top:bottom, left:right], target[rows], part, budget)
-        return opened.restore(target)
+        finishing = self._finishing(whole, whole.box, C, pixels.dtype)
+        step = self._within_budget(finishing, lambda budget, _: self._run_whole(pixels, target, whole, budget))
+        result = finishing.array(pixels, target, step)
+        self._report(finishing)
+        return opened.restore(result)
 
     def region(self, image: Any, box: Box, *, value_range: tuple[float, float] | None = None) -> Any:
         """Return exactly what `upscale(image)` has in scale * box, computing little else.
@@ -128,11 +158,9 @@ class Upscaler:
         H, W, C = opened.pixels.shape
         box = _checked_box(box, H, W)
         job = Job(H, W, box, (0, 0), values_of(opened.pixels.dtype, value_range))
-        left, top, right, bottom = self._reads(job, C)
+        left, top, right, bottom = self._needs(job, C)
         job = replace(job, origin=(top, left))
-        target = self._target(box[3] - box[1], box[2] - box[0], C, opened.pixels.dtype)
-        self._run(opened.pixels[top:bottom, left:right], target, job, self._max_memory)
-        return opened.restore(target)
+        return opened.restore(self._run_box(opened.pixels[top:bottom, left:right], job))
 
     def tiles(self, shape: tuple[int, ...], size: int | tuple[int, int]) -> Iterator[Tile]:
         """Cut an image into independent tiles, row by row.
@@ -153,7 +181,7 @@ class Upscaler:
             for left in range(0, W, width):
                 lr = left, top, min(left + width, W), min(top + height, H)
                 job = Job(H, W, lr, (0, 0), ValueRange(0, 1))
-                yield Tile(lr, self._reads(job, C), (s * lr[0], s * lr[1], s * lr[2], s * lr[3]), (H, W, C))
+                yield Tile(lr, self._needs(job, C), (s * lr[0], s * lr[1], s * lr[2], s * lr[3]), (H, W, C))
 
     def upscale_tile(self, pixels: Any, tile: Tile, *, value_range: tuple[float, float] | None = None) -> Any:
         """Upscale one tile. pixels: the image's pixels in `tile.read`; returns those of `tile.sr`."""
@@ -163,9 +191,7 @@ class Upscaler:
         if opened.pixels.shape != wanted:
             raise ShapeError(f"the tile's pixels are {opened.pixels.shape}; its read box is {wanted}")
         job = Job(tile.shape[0], tile.shape[1], tile.lr, (top, left), values_of(opened.pixels.dtype, value_range))
-        target = self._target(tile.lr[3] - tile.lr[1], tile.lr[2] - tile.lr[0], tile.shape[2], opened.pixels.dtype)
-        self._run(opened.pixels, target, job, self._max_memory)
-        return opened.restore(target)
+        return opened.restore(self._run_box(opened.pixels, job))
 
     def stream(
         self,
@@ -198,18 +224,159 @@ class Upscaler:
 
     # ---- how a job is split into runs of networks ----
 
+    def _run_whole(self, pixels: Pixels, target: Pixels, whole: Job, limit: int | None) -> None:
+        C = pixels.shape[2]
+        if limit is None or self._in_place(C, pixels.dtype):
+            self._run(pixels, target, whole, limit)
+            return
+        for band, budget in self._bands(whole, C, pixels.dtype, limit):
+            left, top, right, bottom = self._reads(band, C)
+            part = replace(band, origin=(top, left))
+            rows = slice(band.box[1] * self.scale, band.box[3] * self.scale)
+            self._run(pixels[top:bottom, left:right], target[rows], part, budget)
+
+    def _run_box(self, pixels: Pixels, job: Job) -> Pixels:
+        """Return the finished pixels of the job's box."""
+        C, dtype = pixels.shape[2], pixels.dtype
+        left, top, right, bottom = context(self.consistency, job.box, job.height, job.width)
+        wide = replace(job, box=(left, top, right, bottom))
+        target = self._target(bottom - top, right - left, C, dtype)
+        finishing = self._finishing(wide, job.box, C, dtype)
+        step = self._within_budget(finishing, lambda budget, _: self._run(pixels, target, wide, budget))
+        result = finishing.array(pixels, target, step)
+        self._report(finishing)
+        return result
+
     def _stream(
         self, read: Callable[[int, int], Pixels], sink: RowSink, whole: Job, C: int, dtype: np.dtype[Any]
     ) -> None:
-        if self._in_place(C, dtype) and self._runner(C).stream(read, sink.write, dtype, whole, self._max_memory):
+        finishing = self._finishing(whole, whole.box, C, dtype)
+        begun = False
+
+        def read_once(y0: int, y1: int) -> Pixels:
+            nonlocal begun
+            begun = True
+            return read(y0, y1)
+
+        def run(limit: int | None, step: int) -> None:
+            read_and_keep, finish_and_write = finishing.stream(read_once, sink.write, step)
+            self._stream_network(read_and_keep, finish_and_write, whole, C, dtype, limit)
+
+        self._within_budget(finishing, run, self._reach(C), lambda: begun)
+        self._report(finishing)
+
+    def _stream_network(
+        self,
+        read: Callable[[int, int], Pixels],
+        write: Callable[[int, Pixels], Any],
+        whole: Job,
+        C: int,
+        dtype: np.dtype[Any],
+        limit: int | None,
+    ) -> None:
+        if self._in_place(C, dtype) and self._runner(C).stream(read, write, dtype, whole, limit):
             return
         window = _Window(read, whole.width, C, dtype)
-        for band, budget in self._bands(whole, C, dtype):
+        for band, budget in self._bands(whole, C, dtype, limit):
             left, top, right, bottom = self._reads(band, C)
             target = self._target(band.box[3] - band.box[1], whole.width, C, dtype)
             pixels = window.rows(top, bottom)[:, left:right]
             self._run(pixels, target, replace(band, origin=(top, left)), budget)
-            sink.write(band.box[1] * self.scale, target)
+            write(band.box[1] * self.scale, target)
+
+    def _within_budget(
+        self,
+        finishing: Finishing,
+        run: Callable[[int | None, int], None],
+        halo: int | None = None,
+        begun: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Call run(the network's share of max_memory, step) with the largest step that fits; return the step.
+
+        halo: of the network, for a stream. begun: whether it is too late for another try.
+        """
+        limit = self._max_memory
+        if limit is None:
+            run(None, finishing.steps[0])
+            return finishing.steps[0]
+        least = _AMPLE
+        for step in finishing.steps:
+            own = finishing.memory(step, halo)
+            try:
+                run(max(limit - own, 1), step)
+                return step
+            except MemoryBudgetError as error:
+                if begun():
+                    raise
+                least = min(least, error.least + own)
+        raise MemoryBudgetError(f"max_memory is {limit} bytes; this call needs at least {least} bytes", least)
+
+    def _finishing(self, job: Job, crop: Box, channels: int, dtype: np.dtype[Any]) -> Finishing:
+        mix = None
+        if self._bicubic is not None:
+            plain, reach = self._bicubic, self._bicubic._reach(channels)
+
+            def memory(step: int) -> int:
+                return plain._mix_memory(job, step, channels, dtype)
+
+            mix = Mix(self._mix, reach, memory)
+        return Finishing(self.consistency, self.scale, job, crop, channels, dtype, mix)
+
+    def _mix(self, pixels: Pixels, sr: Pixels, job: Job) -> None:
+        """Mix bicubic interpolation into sr, the network's result for the job's box."""
+        assert self._bicubic is not None
+        left, top, right, bottom = self._bicubic._reads(job, pixels.shape[2])
+        y, x = job.origin
+        bicubic = self._target(job.box[3] - job.box[1], job.box[2] - job.box[0], pixels.shape[2], pixels.dtype)
+        part = pixels[top - y : bottom - y, left - x : right - x]
+        budget = None if self._max_memory is None else _AMPLE
+        self._bicubic._run(part, bicubic, replace(job, origin=(top, left), progress=None), budget)
+        blend(sr, bicubic, self.strength)
+
+    def _mix_memory(self, job: Job, step: int, channels: int, dtype: np.dtype[Any]) -> int:
+        """Return the bytes that `step` LR rows of this upscaler's result take, and mixing them into another's."""
+        runner = self._runner(self._network_channels(channels - 1 if channels in (2, 4) else channels))
+        if not isinstance(runner, NativeRunner):
+            return 0  # the network will refuse the budget
+        row = self.scale**2 * job.width * channels
+        needs = [
+            self._band_needs(runner, band, step, channels, dtype, _AMPLE)[0]
+            for band in self._unlike_bands(job, step, channels)
+        ]
+        return max(needs) + step * row * dtype.itemsize + _MIX_BYTES * row
+
+    def _reach(self, channels: int) -> int:
+        """Return how many LR rows around a row of LR pixels its result depends on."""
+        far = 1 << 20
+        row = Job(2 * far, 1, (0, far, 1, far + 1), (0, 0), ValueRange(0, 1))
+        return far - self._reads(row, channels)[1]
+
+    def _needs(self, job: Job, channels: int) -> Box:
+        """Return the LR pixels that the finished result of the job's box depends on."""
+        wide = replace(job, box=context(self.consistency, job.box, job.height, job.width))
+        boxes = [self._reads(wide, channels)]
+        if self._bicubic is not None:
+            boxes.append(self._bicubic._reads(wide, channels))
+        left, top, right, bottom = zip(*boxes, strict=True)
+        return min(left), min(top), max(right), max(bottom)
+
+    def _report(self, finishing: Finishing) -> None:
+        before, after, bicubic_before, bicubic_after = finishing.residuals()
+        report = Report(
+            model=self.name,
+            version=__version__,
+            sha256=self.model.sha256,
+            scale=self.scale,
+            precision="fp32",
+            backend=self.backend,
+            consistency=self.consistency,
+            strength=self.strength,
+            block_mean_before=before,
+            block_mean_after=after,
+            bicubic_before=bicubic_before,
+            bicubic_after=bicubic_after,
+        )
+        self._reports.latest = self._latest_report = report
 
     def _release(self) -> None:
         for runner in list(self._runners.values()):
@@ -219,11 +386,11 @@ class Upscaler:
     def _runner(self, channels: int) -> Runner:
         with self._lock:
             if channels not in self._runners:
-                self._runners[channels] = self._backend.runner(self.model, self.scale, channels, self._threads)
+                self._runners[channels] = self._backend.runner(self._network, self.scale, channels, self._threads)
             return self._runners[channels]
 
     def _squares(self, channels: int) -> bool:
-        return self.model.graph(self.scale, channels).out_channels == channels
+        return self._network.graph(self.scale, channels).out_channels == channels
 
     def _network_channels(self, channels: int) -> int:
         """Return the channels of the network that upscales grey (1) or RGB (3) pixels."""
@@ -281,11 +448,13 @@ class Upscaler:
         else:
             self._runner(C).run(pixels, target, job, budget)
 
-    def _bands(self, whole: Job, channels: int, dtype: np.dtype[Any]) -> Iterator[tuple[Job, int | None]]:
-        """Cut a job into bands of rows whose conversions fit the budget; yield each with the engine's share."""
+    def _bands(
+        self, whole: Job, channels: int, dtype: np.dtype[Any], limit: int | None
+    ) -> Iterator[tuple[Job, int | None]]:
+        """Cut a job into bands of rows whose conversions fit the limit; yield each with the engine's share."""
         rows, budget = _BAND_CHOICES[0], None
-        if self._max_memory is not None:
-            rows, budget = self._band_within(whole, channels, dtype, self._max_memory)
+        if limit is not None:
+            rows, budget = self._band_within(whole, channels, dtype, limit)
         count = -(-whole.height // rows)
         for i in range(count):
             box = 0, i * rows, whole.width, min((i + 1) * rows, whole.height)
@@ -355,7 +524,7 @@ class _Window:
         kept = self._rows[top - self._top :]
         have = top + len(kept)
         parts = [kept] if have >= bottom else [kept, self._read(have, bottom)]
-        self._rows, self._top = np.concatenate(parts), top
+        self._rows, self._top = np.concatenate(parts, dtype=kept.dtype), top  # in the source's byte order
         return self._rows[: bottom - top]
 
 

@@ -125,6 +125,8 @@ def test_byte_order_and_strides(random_image):
     swapped = fastsr.upscale(x.astype(">u2"))
     assert swapped.dtype == np.dtype(">u2")
     assert np.array_equal(swapped, y)
+    transparent = np.dstack([x, x[:, :, :1] * (x[:, :, 1:2] > 30000)])
+    assert np.array_equal(fastsr.upscale(transparent.astype(">u2")), fastsr.upscale(transparent))
     assert np.array_equal(fastsr.upscale(np.asfortranarray(x)), y)
     assert np.array_equal(fastsr.upscale(x[::-1, ::-1][::-1, ::-1]), y)
     assert np.array_equal(fastsr.upscale(np.repeat(x, 2, axis=1)[:, ::2]), y)

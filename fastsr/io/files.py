@@ -23,6 +23,7 @@ from fastsr.io.formats import (
 )
 from fastsr.io.image import ArraySource, ImageInfo, PathLike, Shape, Sink, Source
 from fastsr.io.kinds import FileKind, Progress, kind_of, stem_of
+from fastsr.io.prior import MapFile
 
 
 class StreamUpscaler(Protocol):
@@ -48,6 +49,7 @@ def upscale_file(
     format: str | None = None,
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
+    prior_map: PathLike | None = None,
     progress: Progress | None = None,
     kinds: Sequence[FileKind] = (),
 ) -> Path:
@@ -55,6 +57,7 @@ def upscale_file(
 
     dst: a file, an existing folder (the name is kept), or None for name_x4.png beside `src`.
     format: of the output; by default what the suffix of `dst` says.
+    prior_map: a .png, .tif or .npy file for the prior map, which `fastsr.io.prior` describes.
     progress: called with (rows done, rows in all), rows of the input or of the output, pages together.
     kinds: of files that go through functions of their own; everything else is an image.
     Pixel type, channels, ICC profile, EXIF and resolution (times the scale) are carried over. The output appears
@@ -64,6 +67,8 @@ def upscale_file(
     if (kind := kind_of(src, kinds)) is not None:
         if format is not None:
             raise OptionError(f"{src} is a {kind.name} and its output is one too; format {format!r} is for images")
+        if prior_map is not None:
+            raise OptionError(f"{src} is a {kind.name}; a prior map is made of images")
         dst = output_path(src, None if dst is None else Path(dst), upscaler.scale, None, kinds)
         check_output(dst, overwrite=overwrite, source=src)
         kind.upscale(src, dst, overwrite=overwrite, progress=progress)
@@ -72,6 +77,7 @@ def upscale_file(
     dst = output_path(src, None if dst is None else Path(dst), upscaler.scale, format)
     entry = format_named(format) if format else format_of_output(dst)
     check_output(dst, overwrite=overwrite, source=src)
+    map_file = None if prior_map is None else MapFile(Path(prior_map), (src, dst), overwrite, value_range)
     with ExitStack() as stack:
         reader = stack.enter_context(entry_in.open_reader(src))
         pages = [_turned(page) if _needs_turning(page, entry_in, entry) else page for page in reader.pages]
@@ -83,10 +89,18 @@ def upscale_file(
         total_bytes = sum(
             int(np.prod(shape)) * page.dtype.itemsize for page, (shape, _) in zip(pages, plan, strict=True)
         )
+        if map_file is not None:
+            stack.enter_context(
+                map_file.opened(
+                    [(shape, page.dtype) for page, (shape, _) in zip(pages, plan, strict=True)], upscaler.scale
+                )
+            )
         file = stack.enter_context(atomic_output(dst, overwrite=overwrite))
         writer = entry.open_writer(file, total_bytes)
         for i, (page, (shape, info)) in enumerate(zip(pages, plan, strict=True)):
             sink = writer.add_page(shape, page.dtype, info)
+            if map_file is not None:
+                sink = map_file.beside(sink, info)
             upscaler.stream(page, sink, value_range=value_range, progress=progress and _of_pages(progress, i, pages))
             sink.finish()
         writer.close()

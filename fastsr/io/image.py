@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastsr.errors import ImageFileError, OutputError
+from fastsr.errors import FastSRError, ImageFileError, OutputError
 from fastsr.io import ifd
 
 Pixels = npt.NDArray[Any]
@@ -239,7 +239,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what a decoder raises about `path` into ImageFileError."""
     try:
         yield
-    except ImageFileError:
+    except FastSRError:
         raise
     except FileNotFoundError:
         raise ImageFileError(f"{path} does not exist") from None

