@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "pixels": {"backends"},
     "upscaler": {"alpha", "backends", "graph", "pixels"},
     "diagnostics": {"backends", "graph", "models", "version", "_native"},
+    "evaluation": {"imresize", "io", "metrics"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
     "api": {"backends", "diagnostics", "graph", "io", "models", "upscaler"},
     "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "diagnostics"},

@@ -31,13 +31,11 @@ def main() -> None:
     recipe = recipes.load(args.recipe)
     if args.steps:
         recipe = dataclasses.replace(recipe, steps=args.steps)
-    least = recipe.crop + (2 * recipe.margin + 1) * max(recipe.scales)
-    sets = load_sets(recipe.data, recipe.scales, least)
-    crops = Crops(sets, recipe.batch, recipe.crop, recipe.seed, recipe.margin)
+    crops = Crops(load_sets(recipe), recipe.batch, recipe.crop, recipe.seed, recipe.margin, recipe.jitter)
     deadline = args.finish_by or (time.time() + 60 * args.minutes if args.minutes else None)
 
-    def on_result(training: Training, net: nn.Module) -> None:
-        save_inference(training, net, args.out / f"{recipe.name}_inference.pt")
+    def on_result(net: nn.Module, db: float, done: bool) -> None:
+        save_inference(training, net, args.out / f"{recipe.name}_inference.pt", db, done)
 
     training = Training(recipe, crops)
     if args.init and not (args.out / "checkpoint.pt").exists():

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastsr.imresize import crop_to_multiple, downscale
-from fastsr.metrics import psnr, ssim
-from training.data import Crops, data_root, image_paths, read_rgb, to_image, to_tensor
-from training.nets import FMEN, VDSR, SRGANGenerator
+from fastsr.graph.grey import LUMA
+from training.data import Crops
+from training.nets import FMEN, VDSR, SRGANGenerator, upscale
 from training.recipe import Recipe
+from training.validate import validate
 
 CALIBRATION_BATCHES = 40
 LOG_EVERY = 50
@@ -29,14 +29,8 @@ def make_net(recipe: Recipe) -> nn.Module:
     """Return the recipe's network in training form, seeded."""
     torch.manual_seed(recipe.seed)
     if recipe.net == "fmen":
-        return FMEN(recipe.scales[0])
+        return FMEN(recipe.scales[0], recipe.colours)
     return VDSR() if recipe.net == "vdsr" else SRGANGenerator()
-
-
-def upscale(net: nn.Module, x: Tensor, scale: int, margin: int = 0) -> Tensor:
-    """Run any of the networks on LR x (N, 3, H, W): VDSR enlarges first, the others by themselves."""
-    y: Tensor = net.upscale(x, scale, margin) if hasattr(net, "upscale") else net(x)  # type: ignore[operator]
-    return y
 
 
 def loss_of(name: str, y: Tensor, target: Tensor) -> Tensor:
@@ -65,9 +59,14 @@ class Training:
         self.seconds = 0.0
 
     def start_from(self, path: Path) -> int:
-        """Take the averaged weights of another run's checkpoint, as far as names and shapes agree; how many did."""
+        """Take the averaged weights of another run's checkpoint, as far as names and shapes agree; how many did.
+
+        A network of one channel takes those of an RGB network in its equal grey form.
+        """
         given = torch.load(path, weights_only=True)["ema"]
         own = self.net.state_dict()
+        if self.recipe.colours == 1 and given["head.weight"].shape[1] == 3:
+            given = grey_form(given)
         taken = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
         self.net.load_state_dict({**own, **taken})
         self.ema.load_state_dict(self.net.state_dict())
@@ -114,7 +113,7 @@ class Training:
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over batches
-            crops = Crops(self.crops.sets, self.crops.batch, self.crops.crop, seed=0)
+            crops = self.crops.again(seed=0)
             net.train()
             with torch.no_grad():
                 for _ in range(CALIBRATION_BATCHES):
@@ -145,26 +144,21 @@ class Training:
         self.step, self.progress, self.seconds = state["step"], state["progress"], state["seconds"]
 
 
+def grey_form(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return RGB weights with `head` and `tail` as luma(net(g, g, g)) has them: see fastsr.graph.grey."""
+    luma = torch.tensor(LUMA)
+    grey = dict(state)
+    grey["head.weight"] = state["head.weight"].sum(1, keepdim=True)
+    for name in ("tail.weight", "tail.bias"):
+        grey[name] = torch.einsum("c,cp...->p...", luma, state[name].reshape(3, -1, *state[name].shape[1:]))
+    return grey
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` write beside `path`, then rename: a reader never sees half a file."""
     part = path.with_name(path.name + ".part")
     write(part)
     os.replace(part, path)
-
-
-@torch.no_grad()
-def evaluate(net: nn.Module, benchmark: str, scale: int) -> dict[str, float]:
-    """Return mean luma PSNR (dB) and SSIM of 8-bit results, `scale` pixels cut at each border; grey images as is."""
-    scores = []
-    for path in image_paths(data_root() / "benchmarks" / benchmark):
-        hr = crop_to_multiple(read_rgb(path), scale)
-        sr = to_image(upscale(net, to_tensor(downscale(hr, scale)[None]), scale))
-        luma = bool((hr != hr[:, :, :1]).any())
-        if not luma:
-            hr, sr = hr[:, :, 0], np.rint(sr @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-        scores.append([metric(hr, sr, border=scale, luma=luma) for metric in (psnr, ssim)])
-    mean = np.mean(scores, axis=0)
-    return {"psnr": float(mean[0]), "ssim": float(mean[1])}
 
 
 def train(
@@ -174,21 +168,21 @@ def train(
     deadline: float | None = None,
     save_seconds: float = 120,
     validate_seconds: float = 300,
-    on_result: Callable[[Training, nn.Module], None] | None = None,
+    on_result: Callable[[nn.Module, float, bool], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Run until the schedule is done; resumes from out/checkpoint.pt where there is one.
 
     deadline: seconds since the epoch. With it the schedule follows the clock rather than the step count:
     a slower machine makes fewer steps and still ends with a small learning rate. Not reproducible to the bit.
-    on_result: is handed the inference form now and then, and at the end.
+    on_result: is handed the inference form, its PSNR and whether the run is done, now and then and at the end.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         training.load(checkpoint)
         say(f"resumed at step {training.step}")
-    recipe, scale = training.recipe, max(training.recipe.scales)
+    recipe = training.recipe
     saved = validated = marked = clock = time.monotonic()
     losses: list[float] = []
     db = math.nan
@@ -204,8 +198,8 @@ def train(
         done = training.progress >= 1 - 1e-9
         if on_result is not None and (done or now - validated > validate_seconds):
             net = training.result()
-            db = evaluate(net, "Set5", scale)["psnr"] if (data_root() / "benchmarks").is_dir() else math.nan
-            on_result(training, net)
+            db = validate(net, recipe)
+            on_result(net, db, done)
             validated = time.monotonic()
         if done or now - saved > save_seconds:
             training.save(checkpoint)
@@ -222,12 +216,12 @@ def report(training: Training, log: Path, loss: float, db: float, rate: float, s
     eta = training.seconds * (1 - p) / max(p, 1e-9) / 60
     say(
         f"{training.recipe.name} step {training.step} ({p:6.1%})  loss {loss:.5f}  lr {lr:.2e}  "
-        f"Set5 {db:.2f} dB  {rate:.1f} images/s  {eta:.0f} min left"
+        f"val {db:.2f} dB  {rate:.1f} images/s  {eta:.0f} min left"
     )
     fresh = not log.exists()
     with log.open("a", newline="") as file:
         writer = csv.writer(file)
         if fresh:
-            writer.writerow(["step", "progress", "seconds", "loss", "lr", "set5_db", "images_per_second"])
+            writer.writerow(["step", "progress", "seconds", "loss", "lr", "val_db", "images_per_second"])
         row = [training.step, f"{p:.5f}", f"{training.seconds:.1f}", f"{loss:.6f}", f"{lr:.3e}", f"{db:.3f}"]
         writer.writerow([*row, f"{rate:.2f}"])

@@ -1,5 +1,9 @@
 """The networks, each in training form and, by `to_inference()`, in its equal inference form."""
 
+from __future__ import annotations
+
+from torch import Tensor, nn
+
 from training.nets.fmen import FMEN, FMENInference
 from training.nets.srgan import (
     SRGANDiscriminator,
@@ -19,4 +23,11 @@ __all__ = [
     "SRGANGeneratorInference",
     "VDSRInference",
     "bicubic_upscale",
+    "upscale",
 ]
+
+
+def upscale(net: nn.Module, x: Tensor, scale: int, margin: int = 0) -> Tensor:
+    """Run any of the networks on LR x (N, C, H, W): VDSR enlarges first, the others by themselves."""
+    y: Tensor = net.upscale(x, scale, margin) if hasattr(net, "upscale") else net(x)  # type: ignore[operator]
+    return y

@@ -180,18 +180,20 @@ class HFAB(_HFAB):
 
 
 class _FMEN(nn.Module):
-    """The skeleton of both forms. x (N, 3, H, W) in 0..1 -> (N, 3, s*H, s*W), not clamped."""
+    """The skeleton of both forms. x (N, C, H, W) in 0..1 -> (N, C, s*H, s*W), not clamped; C is `colours`."""
 
-    def __init__(self, scale: int, erb: type[_ERB], hfab: type[_HFAB], channels: int = 50, blocks: int = 4) -> None:
+    def __init__(
+        self, scale: int, colours: int, erb: type[_ERB], hfab: type[_HFAB], channels: int = 50, blocks: int = 4
+    ) -> None:
         super().__init__()
-        self.scale = scale
-        self.head = conv3x3(3, channels)
+        self.scale, self.colours = scale, colours
+        self.head = conv3x3(colours, channels)
         self.warmup = conv3x3(channels, channels)
         self.warmup_hfab = hfab(channels, 12, 2)  # type: ignore[arg-type]
         self.erbs = nn.ModuleList(erb(channels) for _ in range(blocks))  # type: ignore[call-arg,arg-type]
         self.hfabs = nn.ModuleList(hfab(channels, 16, 1) for _ in range(blocks))  # type: ignore[arg-type]
         self.body_end = conv3x3(channels, channels)
-        self.tail = conv3x3(channels, 3 * scale * scale)
+        self.tail = conv3x3(channels, colours * scale * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         head = self.head(x)
@@ -204,15 +206,15 @@ class _FMEN(nn.Module):
 class FMENInference(_FMEN):
     """FMEN of plain convolutions: 341,066 parameters at x4."""
 
-    def __init__(self, scale: int = 4) -> None:
-        super().__init__(scale, ERBInference, HFABInference)
+    def __init__(self, scale: int = 4, colours: int = 3) -> None:
+        super().__init__(scale, colours, ERBInference, HFABInference)
 
 
 class FMEN(_FMEN):
     """FMEN in training form; `to_inference` gives the equal FMENInference."""
 
-    def __init__(self, scale: int = 4) -> None:
-        super().__init__(scale, ERB, HFAB)
+    def __init__(self, scale: int = 4, colours: int = 3) -> None:
+        super().__init__(scale, colours, ERB, HFAB)
 
     def set_wide(self, wide: bool) -> None:
         """Run the literal wide branches (the slow twin) or, by default, their collapsed kernels."""
@@ -221,6 +223,6 @@ class FMEN(_FMEN):
                 module.wide = wide
 
     def to_inference(self) -> FMENInference:
-        net = FMENInference(self.scale)
+        net = FMENInference(self.scale, self.colours)
         transfer(self, net)
         return net.train(self.training)
