@@ -15,9 +15,10 @@ from fastsr.graph.grey import LUMA  # noqa: E402
 from fastsr.imresize import downscale  # noqa: E402
 from training import data, export, validate  # noqa: E402
 from training.data import Crops, load_sets, make_pairs, read_scan, set_folder  # noqa: E402
-from training.loop import Training, grey_form  # noqa: E402
+from training.loop import Training  # noqa: E402
 from training.nets import FMEN  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
+from training.start import grey_form, start_from  # noqa: E402
 
 SMALL = Recipe(
     "small", "fmen", (2,), steps=8, batch=2, crop=32, lr=1e-3, data={"medical": 1.0}, colours=1, jitter=0.15,
@@ -92,7 +93,7 @@ def test_training_starts_from_an_rgb_checkpoint(tmp_path):
     rgb = FMEN(2)
     torch.save({"ema": rgb.state_dict()}, tmp_path / "rgb.pt")
     training = Training(SMALL, Crops([pairs], 2, 32, 1))
-    assert training.start_from(tmp_path / "rgb.pt") == len(training.net.state_dict())
+    assert start_from(training, tmp_path / "rgb.pt") == len(training.net.state_dict())
     assert torch.equal(training.net.head.weight, rgb.head.weight.sum(1, keepdim=True))
     assert torch.equal(training.ema.head.weight, training.net.head.weight)
 

@@ -14,6 +14,7 @@ from training import recipe as recipes
 from training.data import Crops, load_sets
 from training.export import save_inference
 from training.loop import Training, train
+from training.start import start_from
 
 
 def main() -> None:
@@ -23,7 +24,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--minutes", type=float, help="follow the clock and end after so many minutes")
     parser.add_argument("--finish-by", type=float, help="follow the clock and end then (seconds since the epoch)")
-    parser.add_argument("--init", type=Path, help="checkpoint of another run whose weights a new run starts from")
+    parser.add_argument(
+        "--init", type=Path, help="weights to start from: another run's checkpoint.pt or *_inference.pt, or a .fsr"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes by itself")
     args = parser.parse_args()
     if args.threads:
@@ -39,7 +42,7 @@ def main() -> None:
 
     training = Training(recipe, crops)
     if args.init and not (args.out / "checkpoint.pt").exists():
-        say(f"took {training.start_from(args.init)} tensors of {args.init}")
+        say(f"took {start_from(training, args.init)} tensors of {args.init}")
     train(training, args.out, deadline=deadline, on_result=on_result, say=say)
 
 

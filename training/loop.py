@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastsr.graph.grey import LUMA
 from training.data import Crops
 from training.nets import FMEN, VDSR, SRGANGenerator, upscale
 from training.recipe import Recipe
@@ -57,20 +56,6 @@ class Training:
         self.step = 0
         self.progress = 0.0  # of the schedule, 0..1
         self.seconds = 0.0
-
-    def start_from(self, path: Path) -> int:
-        """Take the averaged weights of another run's checkpoint, as far as names and shapes agree; how many did.
-
-        A network of one channel takes those of an RGB network in its equal grey form.
-        """
-        given = torch.load(path, weights_only=True)["ema"]
-        own = self.net.state_dict()
-        if self.recipe.colours == 1 and given["head.weight"].shape[1] == 3:
-            given = grey_form(given)
-        taken = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
-        self.net.load_state_dict({**own, **taken})
-        self.ema.load_state_dict(self.net.state_dict())
-        return len(taken)
 
     def run_step(self, advance: float) -> float:
         """Make one step, move the schedule by `advance`, return the loss."""
@@ -142,16 +127,6 @@ class Training:
         self.crops.load_state_dict(state["crops"])
         torch.set_rng_state(state["torch_rng"])
         self.step, self.progress, self.seconds = state["step"], state["progress"], state["seconds"]
-
-
-def grey_form(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return RGB weights with `head` and `tail` as luma(net(g, g, g)) has them: see fastsr.graph.grey."""
-    luma = torch.tensor(LUMA)
-    grey = dict(state)
-    grey["head.weight"] = state["head.weight"].sum(1, keepdim=True)
-    for name in ("tail.weight", "tail.bias"):
-        grey[name] = torch.einsum("c,cp...->p...", luma, state[name].reshape(3, -1, *state[name].shape[1:]))
-    return grey
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from training.nets.fmen import FMEN, FMENInference
+from training.nets.reparam import adopt, settle_norms
 from training.nets.srgan import (
     SRGANDiscriminator,
     SRGANDiscriminatorInference,
@@ -22,7 +23,9 @@ __all__ = [
     "SRGANGenerator",
     "SRGANGeneratorInference",
     "VDSRInference",
+    "adopt",
     "bicubic_upscale",
+    "settle_norms",
     "upscale",
 ]
 

@@ -15,6 +15,7 @@ from training.nets.reparam import (
     as_conv,
     batch_affine,
     collapse_rrrb,
+    expand_rrrb,
     fold_affine_before,
     full_precision,
     running_affine,
@@ -65,6 +66,25 @@ class RRRB(nn.Module):
         return F.conv2d(x, *self.kernel(), padding=1)
 
     @torch.no_grad()
+    def take(self, conv: nn.Conv2d) -> None:
+        """Become equal to `conv`, a 3x3 convolution with bias, and stay as trainable as before."""
+        assert conv.bias is not None
+        assert self.expand.bias is not None
+        assert self.conv.bias is not None
+        assert self.reduce.bias is not None
+        w, reduce_b = expand_rrrb(
+            conv.weight,
+            conv.bias,
+            self.expand.weight[:, :, 0, 0],
+            self.expand.bias,
+            self.conv.weight,
+            self.conv.bias,
+            self.reduce.weight[:, :, 0, 0],
+        )
+        self.conv.weight.copy_(w)
+        self.reduce.bias.copy_(reduce_b)
+
+    @torch.no_grad()
     def to_inference(self) -> nn.Conv2d:
         K = self.reduce.out_channels
         return as_conv(*self.kernel(), like=conv3x3(K, K))
@@ -93,6 +113,9 @@ class BNConv(nn.Module):
             padded = F.pad(x, (1, 1, 1, 1)) * scale[:, None, None] + shift[:, None, None]
             return F.conv2d(padded, self.conv.weight, self.conv.bias)
         return F.conv2d(x, *self.kernel(scale, shift), padding=1)
+
+    def take(self, conv: nn.Conv2d) -> None:
+        self.conv.load_state_dict(conv.state_dict())
 
     @torch.no_grad()
     def to_inference(self) -> nn.Conv2d:
