@@ -73,5 +73,9 @@ class BackendError(FastSRError, RuntimeError):
     """A back end failed while running."""
 
 
+class TrainingError(FastSRError, RuntimeError):
+    """A training run cannot go on: its loss is no number, or the device's memory is too small."""
+
+
 class ValueRangeWarning(UserWarning):
     """16-bit pixels use so little of their range that a network sees a nearly black image; value_range would help."""

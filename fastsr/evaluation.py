@@ -63,6 +63,24 @@ def percentile_window(pixels: Pixels, percentiles: Window) -> Window:
     return low, max(high, low + least)
 
 
+def opaque(image: Pixels) -> Pixels:
+    """Drop alpha: (H, W), or (H, W, 3)."""
+    if image.ndim == 3 and image.shape[2] in (1, 2):
+        return image[:, :, 0]
+    return image[:, :, :3] if image.ndim == 3 else image
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return a folder's image files in the order of their names. Raises OptionError where there are none."""
+    suffixes = {suffix for known in FORMATS for suffix in known.suffixes}
+    if not folder.is_dir():
+        raise OptionError(f"{folder} is no folder; a folder of images is needed")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
+    if not files:
+        raise OptionError(f"{folder} holds no image files; their names end in {' '.join(sorted(suffixes))}")
+    return files
+
+
 def references(folder: Path, percentiles: Window | None = None) -> Iterator[Reference]:
     """Read a folder's images in the order of their names; alpha is dropped.
 
@@ -70,15 +88,9 @@ def references(folder: Path, percentiles: Window | None = None) -> Iterator[Refe
     the one above tells the window (columns file, p0.5, p99.5) and the subject; else pixels use their whole range.
     Raises OptionError for a folder without images, ImageFileError.
     """
-    suffixes = {suffix for known in FORMATS for suffix in known.suffixes}
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes) if folder.is_dir() else []
-    if not files:
-        raise OptionError(
-            f"{folder} holds no image files; a folder of HR images ({' '.join(sorted(suffixes))}) is needed"
-        )
     rows = _manifest(folder)
-    for path in files:
-        pixels = _opaque(read_image(path).pixels)
+    for path in image_files(folder):
+        pixels = opaque(read_image(path).pixels)
         row = rows.get(path.name, {})
         window = None
         if percentiles is not None:
@@ -150,10 +162,3 @@ def _manifest(folder: Path) -> dict[str, dict[str, str]]:
             raise ImageFileError(f"{path}: {error}") from error
         return named
     return {}
-
-
-def _opaque(image: Pixels) -> Pixels:
-    """Drop alpha: (H, W), or (H, W, 3)."""
-    if image.ndim == 3 and image.shape[2] in (1, 2):
-        return image[:, :, 0]
-    return image[:, :, :3] if image.ndim == 3 else image

@@ -9,8 +9,10 @@ torch = pytest.importorskip("torch")
 
 from fastsr.errors import OptionError  # noqa: E402
 from training import export, recipe  # noqa: E402
-from training.data import TRAINING_SETS, Crops, make_pairs  # noqa: E402
-from training.loop import Training, loss_of, train  # noqa: E402
+from training.crops import Crops  # noqa: E402
+from training.data import PHOTO_SETS, make_pairs  # noqa: E402
+from training.loop import Training, train  # noqa: E402
+from training.losses import pixel_loss  # noqa: E402
 from training.nets import upscale  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
 
@@ -62,7 +64,7 @@ def test_loss_falls(net):
 
     def held_out():  # in batch-norm training mode, since 60 steps leave the running statistics behind
         with torch.no_grad():
-            return loss_of(r.loss, upscale(training.net, x, s, r.margin), target).item()
+            return pixel_loss(r.loss, upscale(training.net, x, s, r.margin), target).item()
 
     before = held_out()
     losses = [training.run_step(1 / r.steps) for _ in range(r.steps)]
@@ -115,13 +117,12 @@ def test_batches_hold_matching_crops(margin):
         assert (means - lr[:, :, inside, inside]).abs().mean() < 0.1  # 0.4 for any other place
 
 
-def test_weights_survive_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "measure", lambda net, benchmark, scale: {"psnr": 30.0, "ssim": 0.9})
+def test_weights_survive_the_file(tmp_path):
     training = Training(TINY, crops(TINY))
     training.run_step(0.1)
     net = training.result()
     assert torch.equal(net.head.weight, training.result().head.weight)  # measuring changes nothing
-    export.save_inference(training, net, tmp_path / "x.pt", 29.0, done=True)
+    export.save_inference(training, net, tmp_path / "x.pt", 29.0)
     loaded = export.load_inference(tmp_path / "x.pt")
     x = torch.rand(1, 3, 6, 5)
     torch.testing.assert_close(loaded(x), net(x))
@@ -129,14 +130,15 @@ def test_weights_survive_the_file(tmp_path, monkeypatch):
         assert torch.equal(a, b)
     card = export.load_card(tmp_path / "x.pt")
     assert card["steps"] == 1
-    assert card["scores"]["Set5 x4"]["psnr"] == 30.0
+    assert card["validation_psnr"] == 29.0
+    assert card["recipe"]["lr"] == TINY.lr
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipes_are_valid_and_train_on_no_benchmark(path):
     r = recipe.load(path)
-    assert set(r.data) <= set(TRAINING_SETS)
-    assert "BSD200_excluded" not in TRAINING_SETS
+    assert set(r.data) <= {*PHOTO_SETS, recipe.MEDICAL}
+    assert "BSD200_excluded" not in PHOTO_SETS
     assert r.colours == 1 or r.data["div2k_crops"] <= 0.25 * sum(r.data.values())  # all grey
 
 
@@ -156,13 +158,12 @@ def test_recipe_errors_name_the_key(tmp_path):
         dataclasses.replace(TINY, margin=2)
 
 
-def test_export_writes_a_compiled_model(tmp_path, monkeypatch):
+def test_export_writes_a_compiled_model(tmp_path):
     from fastsr.graph import CompiledModel
 
-    monkeypatch.setattr(export, "measure", lambda net, benchmark, scale: {"psnr": 30.0, "ssim": 0.9})
     training = Training(TINY, crops(TINY))
-    export.save_inference(training, training.result(), tmp_path / "x.pt", 29.0, done=True)
-    export.export(tmp_path / "x.pt", tmp_path / "x.fsr")
+    export.save_inference(training, training.result(), tmp_path / "x.pt", 29.0)
+    export.export(tmp_path / "x.pt", tmp_path / "x.fsr", measured=False)
     model = CompiledModel.load(tmp_path / "x.fsr")
     assert model.name == "fmen"
     assert model.card["degradation"].startswith("MATLAB imresize")

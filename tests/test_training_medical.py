@@ -13,8 +13,9 @@ import fastsr  # noqa: E402
 from fastsr.errors import OptionError  # noqa: E402
 from fastsr.graph.grey import LUMA  # noqa: E402
 from fastsr.imresize import downscale  # noqa: E402
-from training import data, export, validate  # noqa: E402
-from training.data import Crops, load_sets, make_pairs, read_scan, set_folder  # noqa: E402
+from training import export, validate  # noqa: E402
+from training.crops import Crops  # noqa: E402
+from training.data import load_sets, make_pairs, read_scan, set_folder  # noqa: E402
 from training.loop import Training  # noqa: E402
 from training.nets import FMEN  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
@@ -61,7 +62,7 @@ def test_scans_are_windowed_and_reduced_without_rounding(scans):
 
 def test_jitter_moves_lr_and_hr_alike():
     flat = [np.full((40, 40, 1), 0.25, np.float32)]
-    crops = Crops([make_pairs(flat, (2,), exact=True)], batch=16, crop=16, seed=1, jitter=0.2)
+    crops = Crops([make_pairs(flat, (2,))], batch=16, crop=16, seed=1, jitter=0.2)
     lr, hr, _ = crops.next()
     values = hr[:, 0, 0, 0]
     assert torch.allclose(lr[:, 0, 0, 0], values, atol=1e-6)
@@ -71,9 +72,10 @@ def test_jitter_moves_lr_and_hr_alike():
     assert (values <= (0.25 + 0.2) / (1 - 0.2 + 0.2) + 1e-6).all()
 
 
-def test_never_trains_on_test_slices():
+def test_never_trains_on_test_slices(scans):
+    with pytest.raises(OptionError, match="measured on"):
+        set_folder(str(scans / "test"))
     assert set_folder("medical").parts[-2:] == ("slices", "train")
-    assert not [name for name in data.TRAINING_SETS if "test" in set_folder(name).parts]
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -89,7 +91,7 @@ def test_start_from_rgb_equals_the_luma_of_the_rgb_network(scale, tmp_path):
 
 
 def test_training_starts_from_an_rgb_checkpoint(tmp_path):
-    pairs = make_pairs([np.random.default_rng(1).random((40, 44, 1), np.float32)], (2,), exact=True)
+    pairs = make_pairs([np.random.default_rng(1).random((40, 44, 1), np.float32)], (2,))
     rgb = FMEN(2)
     torch.save({"ema": rgb.state_dict()}, tmp_path / "rgb.pt")
     training = Training(SMALL, Crops([pairs], 2, 32, 1))
@@ -103,7 +105,7 @@ def test_card_and_exported_model(scans, tmp_path):
     training.run_step(0.1)
     net = training.result()
     assert np.isfinite(validate.validate(net, SMALL))
-    export.save_inference(training, net, tmp_path / "x.pt", 20.0, done=True)
+    export.save_inference(training, net, tmp_path / "x.pt", 20.0)
     export.export(tmp_path / "x.pt", tmp_path / "x.fsr")
     card = fastsr.load(tmp_path / "x.fsr").model.card
     assert card["normalization"] == {"kind": "percentile", "low": 0.5, "high": 99.5}
@@ -120,7 +122,7 @@ def test_recipe_errors():
     with pytest.raises(OptionError, match="colours"):
         dataclasses.replace(SMALL, colours=3)
     with pytest.raises(OptionError, match="colours"):
-        dataclasses.replace(SMALL, net="vdsr")
+        dataclasses.replace(SMALL, net="vdsr", data={"photos": 1.0})
     with pytest.raises(OptionError, match="window"):
         dataclasses.replace(SMALL, window=(99.0, 1.0))
     with pytest.raises(OptionError, match="jitter"):

@@ -11,7 +11,8 @@ from conftest import ROOT  # noqa: E402
 
 import fastsr  # noqa: E402
 from fastsr.errors import ModelFileError, OptionError  # noqa: E402
-from training.data import Crops, make_pairs  # noqa: E402
+from training.crops import Crops  # noqa: E402
+from training.data import make_pairs  # noqa: E402
 from training.loop import Training  # noqa: E402
 from training.nets import FMEN, upscale  # noqa: E402
 from training.nets.fmen import RRRB, conv3x3  # noqa: E402
@@ -25,7 +26,8 @@ def fresh(net, scales, colours=3):
     r = Recipe("r", net, scales, steps=10, batch=2, crop=24, lr=1e-4, data={}, colours=colours)
     rng = np.random.default_rng(3)
     images = [rng.integers(0, 255, (6, 7, colours), np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(3)]
-    return Training(r, Crops([make_pairs(images, scales, exact=colours == 1)], 2, 24, 1))
+    images = images if colours == 3 else [(x / 255).astype(np.float32) for x in images]
+    return Training(r, Crops([make_pairs(images, scales)], 2, 24, 1))
 
 
 @pytest.mark.parametrize("channels", [12, 50])

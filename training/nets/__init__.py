@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def upscale(net: nn.Module, x: Tensor, scale: int, margin: int = 0) -> Tensor:
-    """Run any of the networks on LR x (N, C, H, W): VDSR enlarges first, the others by themselves."""
-    y: Tensor = net.upscale(x, scale, margin) if hasattr(net, "upscale") else net(x)  # type: ignore[operator]
+def upscale(net: nn.Module, x: Tensor, scale: int, margin: int = 0, size: int | None = None) -> Tensor:
+    """Run any of the networks on LR x (N, C, H, W): VDSR enlarges first and takes a margin, the others do not."""
+    y: Tensor = net.upscale(x, scale, margin, size) if hasattr(net, "upscale") else net(x)  # type: ignore[operator]
     return y
