@@ -8,8 +8,10 @@ Medical slices: the same in floating point, in units of a percentile window of t
 from __future__ import annotations
 
 import csv
+import io
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ Upscale = Callable[[Pixels], Pixels]
 Window = tuple[float, float]
 
 MANIFEST = "manifest.csv"
+STYLES = ("markdown", "csv", "json")
 METRICS = ("psnr", "ssim", "psnr_rgb", "ssim_rgb")
 
 
@@ -46,14 +49,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Score:
-    """One image's scores. psnr (dB) and ssim: of the luma, or of a grey image; *_rgb: of the colours, None for grey."""
+    """One image's scores. psnr (dB) and ssim: of the luma; *_rgb: over the colours; both alike where it is grey."""
 
     name: str
     group: str
+    colour: bool
     psnr: float
     ssim: float
-    psnr_rgb: float | None = None
-    ssim_rgb: float | None = None
+    psnr_rgb: float
+    ssim_rgb: float
 
 
 def percentile_window(pixels: Pixels, percentiles: Window) -> Window:
@@ -121,20 +125,20 @@ def score(upscale: Upscale, scale: int, image: Reference) -> Score:
     if image.window is not None:
         low, high = image.window
         hr, peak = ((hr.astype(np.float64) - low) / (high - low)).astype(np.float32), 1.0
+    elif hr.dtype not in (np.uint8, np.uint16):
+        raise OptionError(f"{image.name} holds {hr.dtype} pixels, which have no range by themselves; state a window")
     sr = upscale(downscale(hr, scale))
     colour = hr.ndim == 3
     options: dict[str, Any] = {"data_range": peak, "border": scale}
     values = [metric(hr, sr, luma=colour, **options) for metric in (psnr, ssim)]
-    if colour:
-        values += [metric(hr, sr, **options) for metric in (psnr, ssim)]
-    return Score(image.name, image.group, *values)
+    over_colours = [metric(hr, sr, **options) for metric in (psnr, ssim)] if colour else values
+    return Score(image.name, image.group, colour, *values, *over_colours)
 
 
 def mean(scores: Iterable[Score]) -> dict[str, float]:
-    """Return the mean of each metric over the images; of *_rgb only where every image has colours."""
+    """Return the mean of each metric over the images."""
     scores = list(scores)
-    columns = {metric: [getattr(s, metric) for s in scores] for metric in METRICS}
-    return {metric: math.fsum(values) / len(values) for metric, values in columns.items() if None not in values}
+    return {metric: math.fsum(getattr(s, metric) for s in scores) / len(scores) for metric in METRICS}
 
 
 def by_group(scores: Iterable[Score]) -> dict[str, dict[str, float]]:
@@ -143,6 +147,45 @@ def by_group(scores: Iterable[Score]) -> dict[str, dict[str, float]]:
     for s in scores:
         groups.setdefault(s.group, []).append(s)
     return {group: mean(members) for group, members in sorted(groups.items())}
+
+
+def report(scores: Sequence[Score], style: str, about: Mapping[str, Any]) -> str:
+    """Return the scores of each image, of each group if there are any, and the mean, as "markdown", "csv" or "json".
+
+    about: what was measured; only JSON states it. Raises OptionError for another style.
+    """
+    if style not in STYLES:
+        raise OptionError(f"the style is {style!r}; one of {', '.join(STYLES)} is needed")
+    groups = by_group(scores) if any(s.group for s in scores) else {}
+    metrics = METRICS if any(s.colour for s in scores) else METRICS[:2]
+    if style == "json":
+        table: dict[str, Any] = {
+            **about,
+            "images": {s.name: {metric: finite(getattr(s, metric)) for metric in metrics} for s in scores},
+            "groups": {name: {metric: finite(values[metric]) for metric in metrics} for name, values in groups.items()},
+            "mean": {metric: finite(mean(scores)[metric]) for metric in metrics},
+        }
+        return json.dumps(table, indent=1, allow_nan=False) + "\n"
+    rows = [(s.name, [getattr(s, metric) for metric in metrics]) for s in scores]
+    rows += [(f"mean of {name or 'the others'}", [values[m] for m in metrics]) for name, values in groups.items()]
+    rows.append(("mean", [mean(scores)[metric] for metric in metrics]))
+    if style == "csv":
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([["image", *metrics], *([name, *map(repr, values)] for name, values in rows)])
+        return text.getvalue()
+    titles = ("luma PSNR, dB", "luma SSIM", "RGB PSNR, dB", "RGB SSIM") if len(metrics) == 4 else ("PSNR, dB", "SSIM")
+    lines = ["| image | " + " | ".join(titles) + " |", "|---|" + "--:|" * len(titles)]
+    for name, values in rows:
+        cells = [
+            f"{v:.2f}" if metric.startswith("psnr") else f"{v:.4f}" for metric, v in zip(metrics, values, strict=True)
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def finite(value: float) -> float | None:
+    """Return a value as JSON can hold it: the PSNR of equal images, infinity, becomes None."""
+    return value if math.isfinite(value) else None
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, str]]:

@@ -26,7 +26,19 @@ MAY_IMPORT = {
     "evaluation": {"imresize", "io", "metrics"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
     "api": {"backends", "diagnostics", "graph", "io", "models", "upscaler"},
-    "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "diagnostics"},
+    "cli": {
+        "api",
+        "backends",
+        "compare",
+        "evaluation",
+        "graph",
+        "io",
+        "models",
+        "upscaler",
+        "version",
+        "metrics",
+        "diagnostics",
+    },
 }
 MAY_USE_TORCH = {"fastsr/backends/torch_ref.py", "fastsr/graph/from_torch.py"}
 CPP_MAY_INCLUDE = {
