@@ -20,9 +20,10 @@ from test_training import TINY, crops, pictures, run  # noqa: E402
 import fastsr  # noqa: E402
 from fastsr.errors import ModelFileError, OptionError, OutputError, ShapeError, TrainingError  # noqa: E402
 from training import loop, progress, recipe  # noqa: E402
-from training.__main__ import choose_device, main  # noqa: E402
+from training.__main__ import main  # noqa: E402
 from training.data import load_sets  # noqa: E402
 from training.loop import Training, too_large, train  # noqa: E402
+from training.run import choose_device  # noqa: E402
 
 TOML = """
 net = "fmen"

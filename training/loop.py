@@ -161,7 +161,7 @@ class Training:
         self.crops.load_state_dict(state["crops"])
         torch.set_rng_state(state["torch_rng"].cpu())
         self.step, self.progress, self.seconds = state["step"], state["progress"], state["seconds"]
-        self.started_from = state.get("started_from", "")
+        self.started_from = state.get("started_from", self.started_from)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: whole or not at all. Raises OutputError, as for a full disk."""
@@ -210,6 +210,9 @@ def train(
         say(f"resumed at step {training.step}")
     log = Log(out, training.recipe, training.step, say)
     recipe = training.recipe
+    if training.progress >= 1 - 1e-9 and on_result is not None:  # done before: make the result anew
+        net = training.result()
+        on_result(net, validate(net, recipe), True)
     saved = validated = clock = time.monotonic()
     while training.progress < 1 - 1e-9:
         advance = 1 / recipe.steps

@@ -40,7 +40,6 @@ def start_from(training: Training, path: Path) -> int:
         adopt(training.net, form)
         settle_norms(training.net, lambda: _show_crops(training))
     training.ema.load_state_dict(training.net.state_dict())
-    training.started_from = path.name
     return len(taken)
 
 
