@@ -7,13 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import fastsr  # noqa: E402
 from fastsr.errors import OptionError  # noqa: E402
-from training import export, recipe  # noqa: E402
+from training import export, loop, recipe, validate  # noqa: E402
 from training.crops import Crops  # noqa: E402
 from training.data import PHOTO_SETS, make_pairs  # noqa: E402
 from training.loop import Training, train  # noqa: E402
 from training.losses import pixel_loss  # noqa: E402
-from training.nets import upscale  # noqa: E402
+from training.nets import FMENInference, upscale  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
 
 RECIPES = sorted((recipe.Path(recipe.__file__).parent / "recipes").glob("*.toml"))
@@ -167,3 +168,44 @@ def test_export_writes_a_compiled_model(tmp_path):
     model = CompiledModel.load(tmp_path / "x.fsr")
     assert model.name == "fmen"
     assert model.card["degradation"].startswith("MATLAB imresize")
+
+
+def test_finished_run_makes_its_result_again(tmp_path, monkeypatch):
+    """Started again when all steps are done, a run hands out the same network: for a newer card or file format."""
+    monkeypatch.setattr(loop, "validate", lambda net, r: 31.0)
+    results = []
+
+    def keep(net, db, done):
+        results.append((net.state_dict(), db, done))
+
+    run(TINY, tmp_path, on_result=keep, validate_seconds=1e9)
+    run(TINY, tmp_path, on_result=keep, validate_seconds=1e9)
+    assert [r[1:] for r in results] == [(31.0, True)] * 2
+    for a, b in zip(results[0][0].values(), results[1][0].values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("net", recipe.NETS)
+def test_torch_compile_sees_the_whole_network(net):
+    """What a GPU compiles is traced here without a break, and computes the same step."""
+    r = dataclasses.replace(TINY, net=net, bf16=1.0, margin=1 if net == "vdsr" else 0)
+    plain, traced = Training(r, crops(r)), Training(r, crops(r))
+    traced.net.compile(backend="eager", fullgraph=True)
+    assert plain.run_step(0.1) == traced.run_step(0.1)
+    for (name, a), b in zip(plain.net.named_parameters(), traced.net.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (9, 13, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_validation_sees_the_pictures_of_the_engine(shape, dtype, random_image):
+    torch.manual_seed(5)
+    net = FMENInference(2).eval()
+    net.tail.bias.data += 0.5
+    x = random_image(*shape, *([0] if len(shape) == 2 else []), dtype=dtype)
+    wanted = fastsr.load(fastsr.compile(net), scale=2).upscale(x)
+    got = validate.run(net, x, 2)
+    assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
+    difference = np.abs(got.astype(float) - wanted)
+    assert difference.max() <= (1 if dtype == "uint8" else 1e-5)  # rounding may fall either way
+    assert np.mean(difference > 1e-5) < 0.01

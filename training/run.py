@@ -37,8 +37,8 @@ def run_recipe(
     """Train, or go on with the run in `out`; return the model, which is also out/NAME.fsr.
 
     init: weights that a new run starts from. vgg19: torchvision's weights for the perceptual loss. deadline: seconds
-    since the epoch, which the schedule then follows. smoke: few images and no benchmarks. must_learn: raise TrainingError if the
-    loss of a run from random weights does not fall.
+    since the epoch, which the schedule then follows. smoke: few images and no benchmarks. must_learn: raise
+    TrainingError if the loss of a run from random weights does not fall.
     """
     if vgg19 and not recipe.adversarial:
         raise OptionError(f"VGG19 is for adversarial recipes; {recipe.name} is none")
