@@ -2,8 +2,7 @@
 
     python -m benchmarks.quality --data DIR        # DIR/Set5/*.png, DIR/Set14/*.png: HR images
 
-HR is cut to a multiple of the scale and reduced as MATLAB's imresize does (bicubic, antialiased, 8 bit); results are
-rounded to 8 bit; PSNR and SSIM are of the luma (BT.601), `scale` pixels cut at each border, averaged over the images.
+The measure is that of `fastsr eval`: see fastsr/evaluation.py.
 """
 
 from __future__ import annotations
@@ -12,23 +11,18 @@ import argparse
 import os
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 import fastsr
-from fastsr.imresize import downscale
-from fastsr.io import read_image
+from fastsr import evaluation
 
-DEFAULT_DATA = Path(os.environ.get("FASTSR_DATA", "../shared/data")) / "benchmarks"
-MODELS = ["bicubic", "fmen", "vdsr", "srresnet"]
+DATA = Path(os.environ.get("FASTSR_DATA", "../shared/data"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder that holds the sets")
+    parser.add_argument("--data", type=Path, default=DATA / "benchmarks", help="folder that holds the sets")
     parser.add_argument("--sets", nargs="+", default=["Set5", "Set14"])
     parser.add_argument("--scales", nargs="+", type=int, default=[4])
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--models", nargs="+", default=[name for name in quality_models() if name != "fmen-medical"])
     options = parser.parse_args()
     print("| scale | model | " + " | ".join(f"{name}, dB / SSIM" for name in options.sets) + " |")
     print("|---|---|" + "--:|" * len(options.sets))
@@ -36,33 +30,24 @@ def main() -> None:
     for scale in options.scales:
         for model in options.models:
             if scale in known[model]:
-                cells = [f"{p:.2f} / {s:.4f}" for p, s in (score(model, scale, options.data / n) for n in options.sets)]
+                cells = [cell(score(model, scale, options.data / name)) for name in options.sets]
                 print(f"| x{scale} | {model} | " + " | ".join(cells) + " |", flush=True)
 
 
+def quality_models() -> list[str]:
+    """Return bicubic, and all models that have weights."""
+    return ["bicubic"] + [info.name for info in fastsr.models() if info.name not in ("bicubic", "bilinear", "nearest")]
+
+
 def score(model: str, scale: int, folder: Path) -> tuple[float, float]:
-    """Return the mean (PSNR, SSIM) over the folder's PNG images."""
-    files = sorted(folder.glob("*.png"))
-    if not files:
-        raise SystemExit(f"no PNG images in {folder}; --data names the folder that holds the sets")
+    """Return the mean (PSNR, SSIM) over the folder's images: of the luma, or of grey images."""
     upscaler = fastsr.load(model, scale=scale)
-    scores = []
-    for file in files:
-        hr = read_image(file).pixels
-        hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
-        sr = upscaler.upscale(downscale(hr, scale))
-        scores.append(compare(hr, sr, scale))
-    psnr, ssim = np.mean(scores, axis=0)
-    return float(psnr), float(ssim)
+    means = evaluation.mean(evaluation.evaluate(upscaler.upscale, scale, evaluation.references(folder)))
+    return means["psnr"], means["ssim"]
 
 
-def compare(hr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8], scale: int) -> tuple[float, float]:
-    luma = hr.ndim == 3 and hr.shape[2] == 3
-    reference, result = (hr, sr) if luma else (hr.reshape(hr.shape[:2]), sr.reshape(sr.shape[:2]))
-    return (
-        fastsr.metrics.psnr(reference, result, border=scale, luma=luma),
-        fastsr.metrics.ssim(reference, result, border=scale, luma=luma),
-    )
+def cell(values: tuple[float, float]) -> str:
+    return f"{values[0]:.2f} / {values[1]:.4f}"
 
 
 if __name__ == "__main__":

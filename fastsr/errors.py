@@ -85,5 +85,9 @@ class TrainedRangeWarning(UserWarning):
     """A medical image is outside of what the model was trained on: its modality, spacing or intensities."""
 
 
+class TrainingError(FastSRError, RuntimeError):
+    """A training run cannot go on: its loss is no number, or the device's memory is too small."""
+
+
 class ValueRangeWarning(UserWarning):
     """16-bit pixels use so little of their range that a network sees a nearly black image; value_range would help."""

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "upscaler": {"alpha", "backends", "consistency", "finishing", "graph", "models", "pixels", "version"},
     "medical": {"alpha", "backends", "consistency", "graph", "io", "models", "pixels", "upscaler", "version"},
     "diagnostics": {"backends", "graph", "models", "version", "_native"},
+    "evaluation": {"imresize", "io", "metrics"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
     "api": {"backends", "consistency", "diagnostics", "graph", "io", "medical", "models", "upscaler"},
     "cli": {
@@ -33,6 +34,7 @@ MAY_IMPORT = {
         "backends",
         "compare",
         "consistency",
+        "evaluation",
         "graph",
         "io",
         "medical",

@@ -7,10 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import fastsr  # noqa: E402
 from fastsr.errors import OptionError  # noqa: E402
-from training import export, recipe  # noqa: E402
-from training.data import TRAINING_SETS, Crops, make_pairs  # noqa: E402
-from training.loop import Training, loss_of, train, upscale  # noqa: E402
+from training import export, loop, recipe, validate  # noqa: E402
+from training.crops import Crops  # noqa: E402
+from training.data import PHOTO_SETS, make_pairs  # noqa: E402
+from training.loop import Training, train  # noqa: E402
+from training.losses import pixel_loss  # noqa: E402
+from training.nets import FMENInference, upscale  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
 
 RECIPES = sorted((recipe.Path(recipe.__file__).parent / "recipes").glob("*.toml"))
@@ -61,7 +65,7 @@ def test_loss_falls(net):
 
     def held_out():  # in batch-norm training mode, since 60 steps leave the running statistics behind
         with torch.no_grad():
-            return loss_of(r.loss, upscale(training.net, x, s, r.margin), target).item()
+            return pixel_loss(r.loss, upscale(training.net, x, s, r.margin), target).item()
 
     before = held_out()
     losses = [training.run_step(1 / r.steps) for _ in range(r.steps)]
@@ -114,13 +118,12 @@ def test_batches_hold_matching_crops(margin):
         assert (means - lr[:, :, inside, inside]).abs().mean() < 0.1  # 0.4 for any other place
 
 
-def test_weights_survive_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "evaluate", lambda net, benchmark, scale: {"psnr": 30.0, "ssim": 0.9})
+def test_weights_survive_the_file(tmp_path):
     training = Training(TINY, crops(TINY))
     training.run_step(0.1)
     net = training.result()
     assert torch.equal(net.head.weight, training.result().head.weight)  # measuring changes nothing
-    export.save_inference(training, net, tmp_path / "x.pt")
+    export.save_inference(training, net, tmp_path / "x.pt", 29.0)
     loaded = export.load_inference(tmp_path / "x.pt")
     x = torch.rand(1, 3, 6, 5)
     torch.testing.assert_close(loaded(x), net(x))
@@ -128,15 +131,16 @@ def test_weights_survive_the_file(tmp_path, monkeypatch):
         assert torch.equal(a, b)
     card = export.load_card(tmp_path / "x.pt")
     assert card["steps"] == 1
-    assert card["scores"]["Set5 x4"]["psnr"] == 30.0
+    assert card["validation_psnr"] == 29.0
+    assert card["recipe"]["lr"] == TINY.lr
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipes_are_valid_and_train_on_no_benchmark(path):
     r = recipe.load(path)
-    assert set(r.data) <= set(TRAINING_SETS)
-    assert "BSD200_excluded" not in TRAINING_SETS
-    assert r.data["div2k_crops"] <= 0.25 * sum(r.data.values())  # all grey
+    assert set(r.data) <= {*PHOTO_SETS, recipe.MEDICAL}
+    assert "BSD200_excluded" not in PHOTO_SETS
+    assert r.colours == 1 or r.data["div2k_crops"] <= 0.25 * sum(r.data.values())  # all grey
 
 
 def test_recipe_errors_name_the_key(tmp_path):
@@ -155,13 +159,53 @@ def test_recipe_errors_name_the_key(tmp_path):
         dataclasses.replace(TINY, margin=2)
 
 
-def test_export_writes_a_compiled_model(tmp_path, monkeypatch):
+def test_export_writes_a_compiled_model(tmp_path):
     from fastsr.graph import CompiledModel
 
-    monkeypatch.setattr(export, "evaluate", lambda net, benchmark, scale: {"psnr": 30.0, "ssim": 0.9})
     training = Training(TINY, crops(TINY))
-    export.save_inference(training, training.result(), tmp_path / "x.pt")
-    export.export(tmp_path / "x.pt", tmp_path / "x.fsr")
+    export.save_inference(training, training.result(), tmp_path / "x.pt", 29.0)
+    export.export(tmp_path / "x.pt", tmp_path / "x.fsr", measured=False)
     model = CompiledModel.load(tmp_path / "x.fsr")
     assert model.name == "fmen"
     assert model.card["degradation"].startswith("MATLAB imresize")
+
+
+def test_finished_run_makes_its_result_again(tmp_path, monkeypatch):
+    """Started again when all steps are done, a run hands out the same network: for a newer card or file format."""
+    monkeypatch.setattr(loop, "validate", lambda net, r: 31.0)
+    results = []
+
+    def keep(net, db, done):
+        results.append((net.state_dict(), db, done))
+
+    run(TINY, tmp_path, on_result=keep, validate_seconds=1e9)
+    run(TINY, tmp_path, on_result=keep, validate_seconds=1e9)
+    assert [r[1:] for r in results] == [(31.0, True)] * 2
+    for a, b in zip(results[0][0].values(), results[1][0].values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("net", recipe.NETS)
+def test_torch_compile_sees_the_whole_network(net):
+    """What a GPU compiles is traced here without a break, and computes the same step."""
+    r = dataclasses.replace(TINY, net=net, bf16=1.0, margin=1 if net == "vdsr" else 0)
+    plain, traced = Training(r, crops(r)), Training(r, crops(r))
+    traced.net.compile(backend="eager", fullgraph=True)
+    assert plain.run_step(0.1) == traced.run_step(0.1)
+    for (name, a), b in zip(plain.net.named_parameters(), traced.net.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (9, 13, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_validation_sees_the_pictures_of_the_engine(shape, dtype, random_image):
+    torch.manual_seed(5)
+    net = FMENInference(2).eval()
+    net.tail.bias.data += 0.5
+    x = random_image(*shape, *([0] if len(shape) == 2 else []), dtype=dtype)
+    wanted = fastsr.load(fastsr.compile(net), scale=2).upscale(x)
+    got = validate.run(net, x, 2)
+    assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
+    difference = np.abs(got.astype(float) - wanted)
+    assert difference.max() <= (1 if dtype == "uint8" else 1e-5)  # rounding may fall either way
+    assert np.mean(difference > 1e-5) < 0.01

@@ -1,4 +1,8 @@
-"""Train one recipe: python -m training training/recipes/fmen_x4.toml --out runs/fmen_x4"""
+"""Train one recipe and write a model that FastSR runs.
+
+python -m training fmen_x4 --out runs/fmen_x4        a recipe of ours, or the path of a .toml file
+python -m training my.toml --init fmen_x4.fsr        fine-tune shipped weights on the images that my.toml names
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,54 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
 
+from fastsr.errors import FastSRError
 from training import recipe as recipes
-from training.data import Crops, load_sets
-from training.export import save_inference
-from training.loop import Training, train
+from training.run import choose_device, run_recipe
+from training.smoke import smaller
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint, log.csv and weights")
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="a .toml file, or the name of one in training/recipes")
+    parser.add_argument("--out", type=Path, help="folder of all that a run writes; default: runs/RECIPE")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--minutes", type=float, help="follow the clock and end after so many minutes")
     parser.add_argument("--finish-by", type=float, help="follow the clock and end then (seconds since the epoch)")
-    parser.add_argument("--init", type=Path, help="checkpoint of another run whose weights a new run starts from")
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes by itself")
+    parser.add_argument("--init", type=Path, help="weights to start from: a checkpoint.pt, *_inference.pt or .fsr file")
+    parser.add_argument("--vgg19", type=Path, help="torchvision's weights of VGG19, for the perceptual loss")
+    parser.add_argument("--save-seconds", type=float, default=120, help="between two checkpoints; default: 120")
+    parser.add_argument("--smoke", action="store_true", help="a few steps on a few images: does everything work?")
+    parser.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="default: a GPU if there is one"
+    )
+    parser.add_argument("--eager", action="store_true", help="do not let torch.compile make kernels on a GPU")
+    parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: as many as torch takes by itself")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = recipes.load(args.recipe)
-    if args.steps:
-        recipe = dataclasses.replace(recipe, steps=args.steps)
-    least = recipe.crop + (2 * recipe.margin + 1) * max(recipe.scales)
-    sets = load_sets(recipe.data, recipe.scales, least)
-    crops = Crops(sets, recipe.batch, recipe.crop, recipe.seed, recipe.margin)
-    deadline = args.finish_by or (time.time() + 60 * args.minutes if args.minutes else None)
-
-    def on_result(training: Training, net: nn.Module) -> None:
-        save_inference(training, net, args.out / f"{recipe.name}_inference.pt")
-
-    training = Training(recipe, crops)
-    if args.init and not (args.out / "checkpoint.pt").exists():
-        say(f"took {training.start_from(args.init)} tensors of {args.init}")
-    train(training, args.out, deadline=deadline, on_result=on_result, say=say)
+    try:
+        recipe = recipes.load(recipes.find(args.recipe))
+        if args.steps is not None:
+            recipe = dataclasses.replace(recipe, steps=args.steps)
+        device = choose_device(args.device)
+        run_recipe(
+            smaller(recipe) if args.smoke else recipe,
+            args.out or Path("runs") / recipe.name,
+            device=device,
+            compiled=device.type == "cuda" and not args.eager,
+            init=args.init,
+            vgg19=args.vgg19,
+            deadline=args.finish_by or (time.time() + 60 * args.minutes if args.minutes else None),
+            save_seconds=args.save_seconds,
+            smoke=args.smoke,
+            must_learn=args.smoke,
+            say=say,
+        )
+    except FastSRError as error:
+        raise SystemExit(f"training: error: {error}") from error
 
 
 def say(line: str) -> None:

@@ -1,24 +1,29 @@
-"""Training crops and benchmark images: read once, degraded once, kept in memory as uint8."""
+"""Training images: read once, reduced once. Photos stay uint8; scans become float32 in units of their value window."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
-from fastsr.errors import OptionError
+from fastsr.errors import ImageFileError, OptionError, ShapeError
+from fastsr.evaluation import image_files, opaque, percentile_window
+from fastsr.graph.grey import LUMA
 from fastsr.imresize import crop_to_multiple, downscale
+from fastsr.io import read_image
+from training.recipe import MEDICAL, Recipe
 
-TRAINING_SETS = ("BSD200", "BSDS500_test200", "T91", "div2k_crops", "photos", "SunHays80")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+# Folders of photos below $FASTSR_DATA/train. BSD200_excluded is none of them: a benchmark shows the same photo.
+PHOTO_SETS = ("BSD200", "BSDS500_test200", "T91", "div2k_crops", "photos", "SunHays80")
+THREADS = 2
+
+Pixels = NDArray[Any]  # (H, W, C): uint8, or float32 in which 1 is white
 
 
 def data_root() -> Path:
@@ -26,93 +31,103 @@ def data_root() -> Path:
     return Path(os.environ.get("FASTSR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image as (H, W, 3) uint8; a grey one is repeated."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+def set_folder(name: str) -> Path:
+    """Return the folder of a training set: one of ours by its name, anybody's by its path.
+
+    Raises OptionError for a name that is neither, and for the slices that networks are tested on.
+    """
+    if name in PHOTO_SETS:
+        return data_root() / "train" / name
+    if name == MEDICAL:
+        return data_root() / "medical" / "slices" / "train"
+    if os.sep not in name and not name.startswith("."):
+        known = ", ".join((*PHOTO_SETS, MEDICAL))
+        raise OptionError(f"there is no training set {name!r}; {known}, or a folder's path (./{name}) would do")
+    folder = Path(name).expanduser()
+    held_out = [data_root() / "benchmarks", data_root() / "medical" / "slices" / "test"]
+    if any(folder.resolve().is_relative_to(f.resolve()) for f in held_out):
+        raise OptionError(f"{name} holds images that networks are measured on; train on others")
+    return folder
 
 
-def image_paths(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} does not exist; set FASTSR_DATA to the data folder")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+def read_rgb(path: Path) -> Pixels:
+    """Read an image of 8 bits as (H, W, 3) uint8; a grey one is repeated, alpha is dropped."""
+    pixels = opaque(read_image(path).pixels)
+    if pixels.dtype != np.uint8:
+        raise OptionError(f"{path} holds {pixels.dtype} pixels; RGB networks train on 8 bits, colours = 1 on any")
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def read_grey(path: Path) -> Pixels:
+    """Read a photo as (H, W, 1) float32, the BT.601 luma of its colours in 0..1."""
+    luma: Pixels = (read_rgb(path) @ np.array(LUMA) / 255).astype(np.float32)
+    return luma[:, :, None]
+
+
+def read_scan(path: Path, percentiles: tuple[float, float]) -> Pixels:
+    """Read a grey image of any pixel type as (H, W, 1) float32 in which its values at `percentiles` are 0 and 1."""
+    pixels = opaque(read_image(path).pixels)
+    if pixels.ndim != 2:
+        raise OptionError(f"{path} has {pixels.shape[2]} channels; scans are grey")
+    low, high = percentile_window(pixels, percentiles)
+    scan: Pixels = ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32)
+    return scan[:, :, None]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The images of one set: HR (H, W, 3) uint8, and for each scale LR (H // s, W // s, 3) uint8."""
+    """The images of one set: HR (H, W, C), and for each scale LR (H // s, W // s, C)."""
 
-    hr: list[NDArray[np.uint8]]
-    lr: dict[int, list[NDArray[np.uint8]]]
+    hr: list[Pixels]
+    lr: dict[int, list[Pixels]]
     weight: float = 1.0
 
 
-def make_pairs(images: list[NDArray[np.uint8]], scales: tuple[int, ...], weight: float = 1.0) -> Pairs:
-    """Downscale every image by every scale."""
-    with ThreadPoolExecutor(2) as pool:
+def make_pairs(images: list[Pixels], scales: tuple[int, ...], weight: float = 1.0) -> Pairs:
+    """Reduce every image by every scale: uint8 rounded to 8 bits, float32 not at all."""
+    with ThreadPoolExecutor(THREADS) as pool:
         lr = {s: list(pool.map(lambda x, s=s: downscale(crop_to_multiple(x, s), s), images)) for s in scales}
     return Pairs(images, lr, weight)
 
 
-def load_sets(weights: dict[str, float], scales: tuple[int, ...], least: int) -> list[Pairs]:
-    """Read the named training sets; images with a side of less than `least` HR pixels are left out."""
-    if unknown := weights.keys() - set(TRAINING_SETS):
-        raise OptionError(f"{sorted(unknown)} are no training sets; these are: {TRAINING_SETS}")
+def load_sets(recipe: Recipe, say: Callable[[str], None] = print, most: int | None = None) -> list[Pairs]:
+    """Read the recipe's training sets.
+
+    An image that cannot be read, or is smaller than a crop, is left out; `say` tells which, and how many.
+    most: images of each set, the first ones. Raises OptionError and ShapeError for a set without any usable image.
+    """
     sets = []
-    for name, weight in weights.items():
-        with ThreadPoolExecutor(2) as pool:
-            images = list(pool.map(read_rgb, image_paths(data_root() / "train" / name)))
-        sets.append(make_pairs([x for x in images if min(x.shape[:2]) >= least], scales, weight))
+    for name, weight in recipe.data.items():
+        images = read_set(name, recipe, say, most)
+        sets.append(make_pairs(images, recipe.scales, weight))
     return sets
 
 
-class Crops:
-    """An endless, seeded stream of batches.
+def read_set(name: str, recipe: Recipe, say: Callable[[str], None], most: int | None) -> list[Pixels]:
+    folder = set_folder(name)
+    files = image_files(folder)[:most]
 
-    Each crop draws a set by weight (so that grey sets keep their share), an image, a place and one of
-    eight orientations. The state of the stream is a checkpoint's data order.
-    """
+    def read(path: Path) -> Pixels | ImageFileError:
+        try:
+            if name in PHOTO_SETS or recipe.colours == 3:
+                return read_rgb(path) if recipe.colours == 3 else read_grey(path)
+            return read_scan(path, recipe.window)
+        except ImageFileError as error:
+            return error
 
-    def __init__(self, sets: list[Pairs], batch: int, crop: int, seed: int, margin: int = 0) -> None:
-        self.sets, self.batch, self.crop, self.margin = sets, batch, crop, margin
-        self.weights = np.array([s.weight for s in sets]) / sum(s.weight for s in sets)
-        self.scales = tuple(sets[0].lr)
-        self.rng = np.random.default_rng(seed)
-
-    def next(self) -> tuple[Tensor, Tensor, int]:
-        """Return LR (N, 3, h, h), h = crop/s + 2 * margin, HR (N, 3, crop, crop), float32 in 0..1, and s."""
-        s = int(self.rng.choice(self.scales))
-        pairs = [self._one(s) for _ in range(self.batch)]
-        return to_tensor(np.stack([p[0] for p in pairs])), to_tensor(np.stack([p[1] for p in pairs])), s
-
-    def _one(self, s: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        rng, m = self.rng, self.margin
-        size = self.crop // s + 2 * m
-        chosen = self.sets[rng.choice(len(self.sets), p=self.weights)]
-        i = rng.integers(len(chosen.hr))
-        lr, hr = chosen.lr[s][i], chosen.hr[i]
-        y, x = rng.integers(lr.shape[0] - size + 1), rng.integers(lr.shape[1] - size + 1)
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        a = lr[y : y + size, x : x + size]
-        top, left = (y + m) * s, (x + m) * s
-        b = hr[top : top + self.crop, left : left + self.crop]
-        if flip:
-            a, b = a[:, ::-1], b[:, ::-1]
-        return np.rot90(a, turns), np.rot90(b, turns)
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.rng.bit_generator.state)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rng.bit_generator.state = state
-
-
-def to_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """Turn (N, H, W, 3) uint8 into (N, 3, H, W) float32 in 0..1, channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
-
-
-def to_image(y: Tensor) -> NDArray[np.uint8]:
-    """Turn (1, 3, H, W) in 0..1 into (H, W, 3) uint8, rounded half up and clamped."""
-    image: NDArray[np.uint8] = y[0].permute(1, 2, 0).mul(255).add(0.5).floor().clamp(0, 255).to(torch.uint8).numpy()
-    return image
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = list(pool.map(read, files))
+    broken = [r for r in results if isinstance(r, ImageFileError)]
+    images = [r for r in results if not isinstance(r, ImageFileError)]
+    large = [x for x in images if min(x.shape[:2]) >= recipe.least_side]
+    for error in broken:
+        say(f"skipped: {error}")
+    left_out = len(images) - len(large)
+    if not large:
+        raise ShapeError(
+            f"{folder} has no image to train on: {len(broken)} cannot be read, {left_out} are smaller than the "
+            f"{recipe.least_side} pixels a side that crops of {recipe.crop} need; a smaller crop would do"
+        )
+    note = ", ".join(f"{n} {why}" for n, why in ((len(broken), "unreadable"), (left_out, "too small")) if n)
+    say(f"{name}: {len(large)} images" + (f" ({note})" if note else ""))
+    return large

@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import copy
-import csv
+import dataclasses
+import io
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastsr.imresize import crop_to_multiple, downscale
-from fastsr.metrics import psnr, ssim
-from training.data import Crops, data_root, image_paths, read_rgb, to_image, to_tensor
-from training.nets import FMEN, VDSR, SRGANGenerator
+from fastsr.errors import ModelFileError, TrainingError
+from fastsr.io import atomic_output
+from training.crops import Crops
+from training.losses import pixel_loss
+from training.nets import FMEN, VDSR, SRGANGenerator, upscale
+from training.progress import Log
 from training.recipe import Recipe
+from training.validate import validate
 
 CALIBRATION_BATCHES = 40
-LOG_EVERY = 50
+BETAS = (0.9, 0.99)
 
 
 def make_net(recipe: Recipe) -> nn.Module:
     """Return the recipe's network in training form, seeded."""
     torch.manual_seed(recipe.seed)
     if recipe.net == "fmen":
-        return FMEN(recipe.scales[0])
+        return FMEN(recipe.scales[0], recipe.colours)
     return VDSR() if recipe.net == "vdsr" else SRGANGenerator()
-
-
-def upscale(net: nn.Module, x: Tensor, scale: int, margin: int = 0) -> Tensor:
-    """Run any of the networks on LR x (N, 3, H, W): VDSR enlarges first, the others by themselves."""
-    y: Tensor = net.upscale(x, scale, margin) if hasattr(net, "upscale") else net(x)  # type: ignore[operator]
-    return y
-
-
-def loss_of(name: str, y: Tensor, target: Tensor) -> Tensor:
-    """Mean L1, or Charbonnier with eps 1e-3, in float32."""
-    difference = y.float() - target
-    return difference.abs().mean() if name == "l1" else (difference.square() + 1e-6).sqrt().mean()
 
 
 def inference_form(net: nn.Module) -> nn.Module:
@@ -52,56 +42,82 @@ def inference_form(net: nn.Module) -> nn.Module:
 
 
 class Training:
-    """One run: everything that a checkpoint has to hold, and one step of it."""
+    """One run: everything that a checkpoint has to hold, and one step of it. It runs where the crops are.
 
-    def __init__(self, recipe: Recipe, crops: Crops) -> None:
-        self.recipe, self.crops = recipe, crops
-        self.net = make_net(recipe)
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    compiled: let torch.compile make kernels of its own for the network; what checkpoints hold does not change.
+    """
+
+    def __init__(self, recipe: Recipe, crops: Crops, compiled: bool = False) -> None:
+        self.recipe, self.crops, self.device = recipe, crops, crops.device
+        self.net = self.placed(make_net(recipe))
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=recipe.lr, betas=(0.9, 0.99))
+        self.optimizer = self.adam(self.net)
+        self.compiled = compiled
+        if compiled:
+            self.net.compile()
+        lacks_bf16 = self.device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        self.half = torch.float16 if lacks_bf16 else torch.bfloat16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=lacks_bf16)
         self.step = 0
         self.progress = 0.0  # of the schedule, 0..1
         self.seconds = 0.0
+        self.started_from = ""
 
-    def start_from(self, path: Path) -> int:
-        """Take the averaged weights of another run's checkpoint, as far as names and shapes agree; how many did."""
-        given = torch.load(path, weights_only=True)["ema"]
-        own = self.net.state_dict()
-        taken = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
-        self.net.load_state_dict({**own, **taken})
-        self.ema.load_state_dict(self.net.state_dict())
-        return len(taken)
+    def placed(self, net: nn.Module) -> nn.Module:
+        net.to(self.device)
+        return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def run_step(self, advance: float) -> float:
-        """Make one step, move the schedule by `advance`, return the loss."""
+    def adam(self, net: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(net.parameters(), lr=self.recipe.lr, betas=BETAS, fused=self.device.type == "cuda")
+
+    def optimizers(self) -> list[torch.optim.Adam]:
+        return [self.optimizer]
+
+    def run_step(self, advance: float) -> Tensor:
+        """Make one step, move the schedule by `advance`; return the loss, on the device: NaN where the step failed."""
         recipe = self.recipe
         cosine = recipe.lr_end + (recipe.lr - recipe.lr_end) * 0.5 * (1 + math.cos(math.pi * self.progress))
-        for group in self.optimizer.param_groups:
-            group["lr"] = cosine * min(1.0, (self.step + 1) / max(1, recipe.warmup))
+        for optimizer in self.optimizers():
+            for group in optimizer.param_groups:
+                group["lr"] = cosine * min(1.0, (self.step + 1) / max(1, recipe.warmup))
         x, target, scale = self.crops.next()
         self.net.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.progress < recipe.bf16):
-            y = upscale(self.net, x, scale, recipe.margin)
-        loss = loss_of(recipe.loss, y, target)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip)
-        self.optimizer.step()
+        loss = self.update(x, target, scale)
+        self.scaler.update()
         self.step += 1
         self.progress = min(1.0, self.progress + advance)
         self._average()
-        return loss.item()
+        return loss
+
+    def update(self, x: Tensor, target: Tensor, scale: int) -> Tensor:
+        """Learn from one batch; return the loss."""
+        with self.autocast():
+            y = upscale(self.net, x, scale, self.recipe.margin, target.shape[-1])
+        return self.descend(pixel_loss(self.recipe.loss, y, target), self.net, self.optimizer)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.half, enabled=self.progress < self.recipe.bf16)
+
+    def descend(self, loss: Tensor, net: nn.Module, optimizer: torch.optim.Adam) -> Tensor:
+        """Take one clipped gradient step; return the loss, or NaN where the gradient was not finite."""
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), self.recipe.clip)
+        self.scaler.step(optimizer)
+        # With float16 an overflow is part of the plan: the scaler leaves the step out and lowers its factor.
+        return loss.detach() if self.scaler.is_enabled() else loss.detach() + 0 * norm
 
     @torch.no_grad()
     def _average(self) -> None:
         """Move the averaged weights; early on they follow faster, so as to forget the start."""
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        for mean, now in zip(self.ema.state_dict().values(), self.net.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
+        pairs = list(zip(self.ema.state_dict().values(), self.net.state_dict().values(), strict=True))
+        means, values = zip(*((m, v) for m, v in pairs if m.is_floating_point()), strict=True)
+        torch._foreach_lerp_(means, values, 1 - decay)
+        for mean, value in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(value)
 
     def result(self) -> nn.Module:
         """Return the inference form of the averaged weights, batch statistics measured on training crops.
@@ -114,57 +130,60 @@ class Training:
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over batches
-            crops = Crops(self.crops.sets, self.crops.batch, self.crops.crop, seed=0)
+            crops = self.crops.again(seed=0)
             net.train()
             with torch.no_grad():
                 for _ in range(CALIBRATION_BATCHES):
                     upscale(net, crops.next()[0], self.recipe.scales[0])
         return inference_form(net.eval())
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint: whole or not at all."""
-        state = {
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return {
+            "recipe": dataclasses.asdict(self.recipe),
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "crops": self.crops.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "step": self.step,
             "progress": self.progress,
             "seconds": self.seconds,
+            "started_from": self.started_from,
         }
-        write_atomically(path, lambda file: torch.save(state, file))
 
-    def load(self, path: Path) -> None:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+    def set_state(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state.get("scaler", {}))
         self.crops.load_state_dict(state["crops"])
-        torch.set_rng_state(state["torch_rng"])
+        torch.set_rng_state(state["torch_rng"].cpu())
         self.step, self.progress, self.seconds = state["step"], state["progress"], state["seconds"]
+        self.started_from = state.get("started_from", self.started_from)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: whole or not at all. Raises OutputError, as for a full disk."""
+        save_atomically(self.state(), path)
+
+    def load(self, path: Path) -> None:
+        """Read a checkpoint. Raises ModelFileError for one of another network, or a damaged one."""
+        try:
+            self.set_state(torch.load(path, weights_only=True, map_location=self.device))
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+            raise ModelFileError(
+                f"{path} is damaged or of another recipe than {self.recipe.name}; another --out starts a new run "
+                f"({str(error).splitlines()[0]:.200})"
+            ) from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` write beside `path`, then rename: a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
-
-
-@torch.no_grad()
-def evaluate(net: nn.Module, benchmark: str, scale: int) -> dict[str, float]:
-    """Return mean luma PSNR (dB) and SSIM of 8-bit results, `scale` pixels cut at each border; grey images as is."""
-    scores = []
-    for path in image_paths(data_root() / "benchmarks" / benchmark):
-        hr = crop_to_multiple(read_rgb(path), scale)
-        sr = to_image(upscale(net, to_tensor(downscale(hr, scale)[None]), scale))
-        luma = bool((hr != hr[:, :, :1]).any())
-        if not luma:
-            hr, sr = hr[:, :, 0], np.rint(sr @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-        scores.append([metric(hr, sr, border=scale, luma=luma) for metric in (psnr, ssim)])
-    mean = np.mean(scores, axis=0)
-    return {"psnr": float(mean[0]), "ssim": float(mean[1])}
+def save_atomically(data: dict[str, Any], path: Path) -> None:
+    """Write `data` as torch.save does, whole or not at all. Raises OutputError."""
+    buffer = io.BytesIO()
+    torch.save(data, buffer)
+    with atomic_output(path, overwrite=True) as file:
+        file.write(buffer.getbuffer())
 
 
 def train(
@@ -174,24 +193,27 @@ def train(
     deadline: float | None = None,
     save_seconds: float = 120,
     validate_seconds: float = 300,
-    on_result: Callable[[Training, nn.Module], None] | None = None,
+    on_result: Callable[[nn.Module, float, bool], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Run until the schedule is done; resumes from out/checkpoint.pt where there is one.
 
     deadline: seconds since the epoch. With it the schedule follows the clock rather than the step count:
     a slower machine makes fewer steps and still ends with a small learning rate. Not reproducible to the bit.
-    on_result: is handed the inference form now and then, and at the end.
+    on_result: is handed the inference form, its PSNR and whether the run is done, now and then and at the end.
+    Raises TrainingError where the loss is no number or the device's memory is too small; out/checkpoint.pt is then
+    the last good one. Raises OutputError for a full disk.
     """
-    out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         training.load(checkpoint)
         say(f"resumed at step {training.step}")
-    recipe, scale = training.recipe, max(training.recipe.scales)
-    saved = validated = marked = clock = time.monotonic()
-    losses: list[float] = []
-    db = math.nan
+    log = Log(out, training.recipe, training.step, say)
+    recipe = training.recipe
+    if training.progress >= 1 - 1e-9 and on_result is not None:  # done before: make the result anew
+        net = training.result()
+        on_result(net, validate(net, recipe), True)
+    saved = validated = clock = time.monotonic()
     while training.progress < 1 - 1e-9:
         advance = 1 / recipe.steps
         if deadline is not None:
@@ -199,35 +221,44 @@ def train(
             advance = 1.0 if left <= 0 else (1 - training.progress) * took / (took + left)
         training.seconds += time.monotonic() - clock
         clock = time.monotonic()
-        losses.append(training.run_step(advance))
+        try:
+            log.add(training.run_step(advance))
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(too_large(training)) from error
         now = time.monotonic()
         done = training.progress >= 1 - 1e-9
-        if on_result is not None and (done or now - validated > validate_seconds):
+        validates = on_result is not None and (done or now - validated > validate_seconds)
+        saves = done or now - saved > save_seconds
+        reports = done or log.due()
+        if reports or validates or saves:
+            log.check()  # nothing is kept of a run whose loss is no number
+        if validates:
             net = training.result()
-            db = evaluate(net, "Set5", scale)["psnr"] if (data_root() / "benchmarks").is_dir() else math.nan
-            on_result(training, net)
+            log.db = validate(net, recipe)
+            assert on_result is not None
+            on_result(net, log.db, done)
             validated = time.monotonic()
-        if done or now - saved > save_seconds:
+        if saves:
             training.save(checkpoint)
             saved = time.monotonic()
-        if done or len(losses) == LOG_EVERY:
-            rate = len(losses) * recipe.batch / (now - marked)
-            report(training, out / "log.csv", float(np.mean(losses)), db, rate, say)
-            losses, marked = [], time.monotonic()
+        if reports:
+            log.report(training.step, training.progress, training.seconds, training.optimizer.param_groups[0]["lr"])
 
 
-def report(training: Training, log: Path, loss: float, db: float, rate: float, say: Callable[[str], None]) -> None:
-    """Say one progress line and append it to log.csv."""
-    p, lr = training.progress, training.optimizer.param_groups[0]["lr"]
-    eta = training.seconds * (1 - p) / max(p, 1e-9) / 60
-    say(
-        f"{training.recipe.name} step {training.step} ({p:6.1%})  loss {loss:.5f}  lr {lr:.2e}  "
-        f"Set5 {db:.2f} dB  {rate:.1f} images/s  {eta:.0f} min left"
-    )
-    fresh = not log.exists()
-    with log.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["step", "progress", "seconds", "loss", "lr", "set5_db", "images_per_second"])
-        row = [training.step, f"{p:.5f}", f"{training.seconds:.1f}", f"{loss:.6f}", f"{lr:.3e}", f"{db:.3f}"]
-        writer.writerow([*row, f"{rate:.2f}"])
+def too_large(training: Training) -> str:
+    """Find the largest batch that fits and say so. The run is over: what this does to its weights is not kept."""
+    recipe, batch = training.recipe, training.recipe.batch
+    text = f"the GPU's memory is too small for {batch} crops of {recipe.crop}x{recipe.crop} pixels a step"
+    while batch > 1:
+        batch //= 2
+        if training.device.type == "cuda":
+            torch.cuda.empty_cache()
+        training.crops.batch = batch
+        try:
+            training.run_step(0)
+        except torch.cuda.OutOfMemoryError:
+            continue
+        multiple = math.lcm(*recipe.scales)
+        crop = int(recipe.crop * math.sqrt(batch / recipe.batch)) // multiple * multiple
+        return f"{text}; batch = {batch} would fit, or about crop = {max(crop, multiple)} with batch = {recipe.batch}"
+    return f"{text}; not even one crop fits, a smaller one is needed"

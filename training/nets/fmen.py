@@ -15,6 +15,7 @@ from training.nets.reparam import (
     as_conv,
     batch_affine,
     collapse_rrrb,
+    expand_rrrb,
     fold_affine_before,
     full_precision,
     running_affine,
@@ -65,6 +66,25 @@ class RRRB(nn.Module):
         return F.conv2d(x, *self.kernel(), padding=1)
 
     @torch.no_grad()
+    def take(self, conv: nn.Conv2d) -> None:
+        """Become equal to `conv`, a 3x3 convolution with bias, and stay as trainable as before."""
+        assert conv.bias is not None
+        assert self.expand.bias is not None
+        assert self.conv.bias is not None
+        assert self.reduce.bias is not None
+        w, reduce_b = expand_rrrb(
+            conv.weight,
+            conv.bias,
+            self.expand.weight[:, :, 0, 0],
+            self.expand.bias,
+            self.conv.weight,
+            self.conv.bias,
+            self.reduce.weight[:, :, 0, 0],
+        )
+        self.conv.weight.copy_(w)
+        self.reduce.bias.copy_(reduce_b)
+
+    @torch.no_grad()
     def to_inference(self) -> nn.Conv2d:
         K = self.reduce.out_channels
         return as_conv(*self.kernel(), like=conv3x3(K, K))
@@ -93,6 +113,9 @@ class BNConv(nn.Module):
             padded = F.pad(x, (1, 1, 1, 1)) * scale[:, None, None] + shift[:, None, None]
             return F.conv2d(padded, self.conv.weight, self.conv.bias)
         return F.conv2d(x, *self.kernel(scale, shift), padding=1)
+
+    def take(self, conv: nn.Conv2d) -> None:
+        self.conv.load_state_dict(conv.state_dict())
 
     @torch.no_grad()
     def to_inference(self) -> nn.Conv2d:
@@ -180,18 +203,20 @@ class HFAB(_HFAB):
 
 
 class _FMEN(nn.Module):
-    """The skeleton of both forms. x (N, 3, H, W) in 0..1 -> (N, 3, s*H, s*W), not clamped."""
+    """The skeleton of both forms. x (N, C, H, W) in 0..1 -> (N, C, s*H, s*W), not clamped; C is `colours`."""
 
-    def __init__(self, scale: int, erb: type[_ERB], hfab: type[_HFAB], channels: int = 50, blocks: int = 4) -> None:
+    def __init__(
+        self, scale: int, colours: int, erb: type[_ERB], hfab: type[_HFAB], channels: int = 50, blocks: int = 4
+    ) -> None:
         super().__init__()
-        self.scale = scale
-        self.head = conv3x3(3, channels)
+        self.scale, self.colours = scale, colours
+        self.head = conv3x3(colours, channels)
         self.warmup = conv3x3(channels, channels)
         self.warmup_hfab = hfab(channels, 12, 2)  # type: ignore[arg-type]
         self.erbs = nn.ModuleList(erb(channels) for _ in range(blocks))  # type: ignore[call-arg,arg-type]
         self.hfabs = nn.ModuleList(hfab(channels, 16, 1) for _ in range(blocks))  # type: ignore[arg-type]
         self.body_end = conv3x3(channels, channels)
-        self.tail = conv3x3(channels, 3 * scale * scale)
+        self.tail = conv3x3(channels, colours * scale * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         head = self.head(x)
@@ -204,15 +229,15 @@ class _FMEN(nn.Module):
 class FMENInference(_FMEN):
     """FMEN of plain convolutions: 341,066 parameters at x4."""
 
-    def __init__(self, scale: int = 4) -> None:
-        super().__init__(scale, ERBInference, HFABInference)
+    def __init__(self, scale: int = 4, colours: int = 3) -> None:
+        super().__init__(scale, colours, ERBInference, HFABInference)
 
 
 class FMEN(_FMEN):
     """FMEN in training form; `to_inference` gives the equal FMENInference."""
 
-    def __init__(self, scale: int = 4) -> None:
-        super().__init__(scale, ERB, HFAB)
+    def __init__(self, scale: int = 4, colours: int = 3) -> None:
+        super().__init__(scale, colours, ERB, HFAB)
 
     def set_wide(self, wide: bool) -> None:
         """Run the literal wide branches (the slow twin) or, by default, their collapsed kernels."""
@@ -221,6 +246,6 @@ class FMEN(_FMEN):
                 module.wide = wide
 
     def to_inference(self) -> FMENInference:
-        net = FMENInference(self.scale)
+        net = FMENInference(self.scale, self.colours)
         transfer(self, net)
         return net.train(self.training)

@@ -8,6 +8,7 @@ A kernel w is (K, C, 3, 3) or any other odd size; a bias b is (K,).
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,23 @@ def collapse_rrrb(
     return kernel, outer.sum((2, 3)) @ expand_b + reduce_w @ b + reduce_b
 
 
+def expand_rrrb(
+    kernel: Tensor, bias: Tensor, expand_w: Tensor, expand_b: Tensor, w: Tensor, b: Tensor, reduce_w: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return (w, reduce_b) with which an RRRB collapses into `kernel` and `bias`: the inverse of `collapse_rrrb`.
+
+    Of all such w the one nearest to the w given: reduce_w @ dw @ expand_w = what is missing at each tap, solved by
+    the pseudo-inverses. expand_w and reduce_w keep their full rank, so every weight goes on learning.
+    """
+    given = (expand_w, expand_b, w, b, reduce_w)
+    expand_w, expand_b, w, b, reduce_w = (x.double() for x in given)
+    none = torch.zeros_like(bias, dtype=torch.float64)
+    missing = kernel.double() - collapse_rrrb(expand_w, expand_b, w, b, reduce_w, none)[0]
+    w = w + torch.einsum("mk,kcyx,cn->mnyx", torch.linalg.pinv(reduce_w), missing, torch.linalg.pinv(expand_w))
+    reduce_b = bias.double() - collapse_rrrb(expand_w, expand_b, w, b, reduce_w, none)[1]
+    return w.to(kernel.dtype), reduce_b.to(kernel.dtype)
+
+
 def fold_affine_before(w: Tensor, b: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Fold conv(scale * x + shift) into one convolution of x. scale and shift are (C,).
 
@@ -58,6 +76,17 @@ def running_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     assert bn.running_var is not None
     scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
     return scale, bn.bias - bn.running_mean * scale
+
+
+@torch.no_grad()
+def undo_norm(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
+    """Let `bn` expect this mean and variance, each (C,), and give back in eval mode exactly what comes in."""
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    bn.running_mean.copy_(mean)
+    bn.running_var.copy_(var)
+    bn.weight.copy_(torch.sqrt(bn.running_var + bn.eps))
+    bn.bias.copy_(bn.running_mean)
 
 
 def batch_affine(bn: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +131,9 @@ class ConvBN(nn.Module):
         y: Tensor = self.bn(self.conv(x))
         return y
 
+    def take(self, conv: nn.Conv2d) -> None:
+        self.conv.load_state_dict(conv.state_dict())
+
     @torch.no_grad()
     def to_inference(self) -> nn.Conv2d:
         assert self.conv.bias is not None
@@ -120,3 +152,47 @@ def transfer(source: nn.Module, target: nn.Module) -> None:
             transfer(child, getattr(target, name))
         else:
             setattr(target, name, copy.deepcopy(child))
+
+
+def adopt(target: nn.Module, source: nn.Module) -> None:
+    """Fill `target` (training form) from `source` (inference form): what `transfer` does, backwards.
+
+    A child that can take a convolution does so; batch norms are left to `settle_norms`.
+    """
+    for name, child in target.named_children():
+        given = getattr(source, name)
+        if (take := getattr(child, "take", None)) is not None:
+            take(given)
+        elif len(list(child.children())) > 0:
+            adopt(child, given)
+        else:
+            child.load_state_dict(given.state_dict())
+
+
+@torch.no_grad()
+def settle_norms(net: nn.Module, run: Callable[[], object]) -> None:
+    """Give every batch norm the statistics of what it meets while `run` runs `net`, and the map that undoes them.
+
+    The network then computes the same with and without its batch norms, in eval mode exactly, in training mode as
+    nearly as a batch resembles what `run` showed.
+    """
+    sums: dict[nn.BatchNorm2d, list[Tensor]] = {}
+
+    def look(bn: nn.BatchNorm2d, x: Tensor) -> None:
+        x = x.double()
+        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
+        sums.setdefault(bn, []).append(moments)
+
+    hooks = []
+    for module in net.modules():
+        before = getattr(module, "bn", None) if hasattr(module, "wide") else module
+        if isinstance(before, nn.BatchNorm2d):
+            undo_norm(before, torch.zeros_like(before.weight), torch.ones_like(before.weight))
+            hooks.append(module.register_forward_pre_hook(lambda _, x, bn=before: look(bn, x[0])))
+    net.eval()
+    run()
+    for hook in hooks:
+        hook.remove()
+    for bn, seen in sums.items():
+        mean, square = torch.stack(seen).mean(0)
+        undo_norm(bn, mean, (square - mean.square()).clamp_min(0))

@@ -106,12 +106,16 @@ class _Discriminator(nn.Module):
         self.act = nn.LeakyReLU(0.2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.act(self.head(x))
+        return self.judge(x)[0]
+
+    def judge(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and what each layer sees, from fine to coarse."""
+        seen = [self.act(self.head(x))]
         for layer in self.body:
-            y = self.act(layer(y))
-        y = F.adaptive_avg_pool2d(y, 1)
+            seen.append(self.act(layer(seen[-1])))
+        y = F.adaptive_avg_pool2d(seen[-1], 1)
         logits: Tensor = self.fc2(self.act(self.fc1(y)))
-        return logits.flatten(1)
+        return logits.flatten(1), seen
 
 
 class SRGANDiscriminatorInference(_Discriminator):

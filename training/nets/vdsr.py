@@ -53,14 +53,16 @@ class _VDSR(nn.Module):
         residual: Tensor = self.tail(y)
         return x + residual
 
-    def upscale(self, x: Tensor, scale: int, margin: int = 0) -> Tensor:
+    def upscale(self, x: Tensor, scale: int, margin: int = 0, size: int | None = None) -> Tensor:
         """Enlarge x (N, 3, H, W) by `scale`: the bicubic image and its learned residual.
 
         margin: LR pixels cut from each side after the bicubic step, whose neighbourhood they complete.
+        size: pixels kept a side, from the top left, of what is then left.
         """
         enlarged = bicubic_upscale(x, scale)
         m = margin * scale
-        y: Tensor = self(enlarged[:, :, m : enlarged.shape[2] - m, m : enlarged.shape[3] - m])
+        bottom, right = (m + size, m + size) if size else (enlarged.shape[2] - m, enlarged.shape[3] - m)
+        y: Tensor = self(enlarged[:, :, m:bottom, m:right])
         return y
 
 

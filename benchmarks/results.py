@@ -1,0 +1,111 @@
+"""Write docs/results.md: every shipped model on every benchmark, beside bicubic and the published figures.
+
+    python -m benchmarks.results                   # FASTSR_DATA names the data folder
+
+Needs the data folder (benchmarks/Set5 and so on, medical/slices/test), not PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+
+import fastsr
+from benchmarks.quality import DATA, cell, quality_models, score
+from fastsr.io import atomic_output
+
+SETS = ("Set5", "Set14", "B100", "Urban100_12")
+MEDICAL = "fmen-medical"
+OUT = Path(__file__).resolve().parent.parent / "docs" / "results.md"
+
+# Luma PSNR / SSIM as published, on Set5, Set14, B100. FMEN: Du et al. 2022. VDSR: Kim et al. 2016.
+# SRResNet (16 blocks; here 5) and SRGAN: Ledig et al. 2017, whose SSIM is computed differently.
+PUBLISHED = {
+    ("fmen", 4): ("32.24", "28.70", "27.63"),
+    ("vdsr", 2): ("37.53 / 0.9587", "33.03 / 0.9124", "31.90 / 0.8960"),
+    ("vdsr", 3): ("33.66 / 0.9213", "29.77 / 0.8314", "28.82 / 0.7976"),
+    ("vdsr", 4): ("31.35 / 0.8838", "28.01 / 0.7674", "27.29 / 0.7251"),
+    ("srresnet", 4): ("32.05 / 0.9019", "28.49 / 0.8184", "27.58 / 0.7620"),
+    ("srgan", 4): ("29.40 / 0.8472", "26.02 / 0.7397", "25.16 / 0.6688"),
+}
+
+HEAD = """# Results
+
+Luma PSNR in dB and SSIM of every model that FastSR ships. HR is reduced as MATLAB's imresize does (bicubic,
+antialiased, 8 bit), results are rounded to 8 bit, `scale` pixels are cut from each side. Urban100_12 is every eighth
+image of Urban100, so its figures are not comparable with published ones. "published" is what the network's authors
+report; their training data is larger. SRGAN is trained to look sharp, which costs PSNR.
+"""
+MEDICAL_HEAD = """
+## Medical slices
+
+Slices of subjects that no network was trained on, in floating point; the peak is the width of the window between the
+percentiles 0.5 and 99.5 of each slice. Means over slices; PSNR in dB and SSIM. They show that training on scans
+helps; they are too few for claims about any modality.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder that holds benchmarks/ and medical/")
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    text = (
+        HEAD + photos(options.data / "benchmarks") + MEDICAL_HEAD + scans(options.data / "medical/slices/test") + foot()
+    )
+    with atomic_output(options.out, overwrite=True) as file:
+        file.write(text.encode())
+    print(options.out)
+
+
+def photos(folder: Path) -> str:
+    sets = [name for name in SETS if (folder / name).is_dir()]
+    lines = ["", "| scale | model | " + " | ".join(sets) + " |", "|---|---|" + "--:|" * len(sets)]
+    known = {info.name: info.scales for info in fastsr.models()}
+    for scale in (2, 3, 4):
+        for model in quality_models():
+            if scale not in known[model] or model == MEDICAL:
+                continue
+            cells = [cell(score(model, scale, folder / name)) for name in sets]
+            lines.append(f"| x{scale} | {model} | " + " | ".join(cells) + " |")
+            if (model, scale) in PUBLISHED:
+                published = dict(zip(SETS, PUBLISHED[model, scale], strict=False))
+                lines.append(
+                    f"| x{scale} | *{model}, published* | " + " | ".join(published.get(n, "") for n in sets) + " |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def scans(folder: Path) -> str:
+    scales = (2, 4)
+    known = {info.name: info.scales for info in fastsr.models()}
+    lines = ["", "| model | " + " | ".join(f"x{s}" for s in scales) + " |", "|---|" + "--:|" * len(scales)]
+    for model in ("bicubic", "fmen", MEDICAL):
+        if model in known:
+            cells = [cell(score(model, s, folder)) if s in known[model] else "" for s in scales]
+            lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def foot() -> str:
+    models = [f"{name} x{scale} {fastsr.load(name, scale=scale).model.sha256[:12]}" for name, scale in shipped()]
+    return (
+        f"\nMeasured on {datetime.date.today().isoformat()} by `python -m benchmarks.results` with FastSR "
+        f"{fastsr.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs; the "
+        f"figures do not depend on the machine. Weights (SHA-256): {', '.join(models)}. One folder by itself: "
+        "`fastsr eval --model fmen --scale 4 --data DIR`.\n"
+    )
+
+
+def shipped() -> list[tuple[str, int]]:
+    known = {info.name: info.scales for info in fastsr.models()}
+    return [(name, scale) for name in quality_models() if name != "bicubic" for scale in known[name]]
+
+
+if __name__ == "__main__":
+    main()
