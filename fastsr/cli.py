@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fastsr.bench.command import bench
 from fastsr.errors import FastSRError, OptionError, ValueRangeWarning
 
 if TYPE_CHECKING:
@@ -283,6 +284,9 @@ def compile_(onnx: Path, output: Path, overwrite: bool) -> None:
     check_output(output, overwrite=overwrite, source=onnx)
     _fastsr().compile(onnx).save(output)
     click.echo(str(output))
+
+
+cli.add_command(bench)
 
 
 def _fastsr() -> Any:

@@ -25,9 +25,27 @@ MAY_IMPORT = {
     "diagnostics": {"backends", "graph", "models", "version", "_native"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
     "api": {"backends", "diagnostics", "graph", "io", "models", "upscaler"},
-    "cli": {"api", "backends", "compare", "graph", "io", "models", "upscaler", "version", "metrics", "diagnostics"},
+    "bench": {"backends", "graph", "imresize", "io", "metrics", "models", "upscaler", "version", "_native"},
+    "cli": {
+        "api",
+        "backends",
+        "bench",
+        "compare",
+        "graph",
+        "io",
+        "models",
+        "upscaler",
+        "version",
+        "metrics",
+        "diagnostics",
+    },
 }
-MAY_USE_TORCH = {"fastsr/backends/torch_ref.py", "fastsr/graph/from_torch.py"}
+MAY_USE_TORCH = {
+    "fastsr/backends/torch_ref.py",
+    "fastsr/bench/peers/torch_compiled.py",
+    "fastsr/bench/peers/torch_eager.py",
+    "fastsr/graph/from_torch.py",
+}
 CPP_MAY_INCLUDE = {
     "core": {"core"},
     "graph": {"core", "graph"},
