@@ -1,1 +1,1 @@
-"""Speed, memory and quality; nothing here is imported by the library."""
+"""Quality tables and pytest-benchmark timings; nothing here is imported by the library. Speed: `fastsr bench`."""

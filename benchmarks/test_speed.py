@@ -1,25 +1,20 @@
-"""uint8 to uint8 on the native engine: `pytest --benchmark-only`. For comparisons with others: benchmarks.speed."""
+"""uint8 to uint8 on the native engine: `pytest --benchmark-only`. Beside others, and memory: `fastsr bench`."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 import fastsr
+from fastsr.bench.cases import CASES
+from fastsr.bench.pictures import synthetic
 
-CASES = [
-    ("fmen", 4, 180, 320),
-    ("fmen", 4, 540, 960),
-    ("vdsr", 4, 64, 64),
-    ("srresnet", 4, 128, 128),
-    ("bicubic", 4, 180, 320),
-]
+LARGEST = 1 << 20  # LR pixels; larger cases are for `fastsr bench`
+SIZES = sorted({(c.model, c.scale, c.height, c.width) for c in CASES if c.height * c.width <= LARGEST})
 
 
-@pytest.mark.parametrize(("model", "scale", "height", "width"), CASES)
+@pytest.mark.parametrize(("model", "scale", "height", "width"), [*SIZES, ("bicubic", 4, 180, 320)])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_upscale(benchmark: Any, model: str, scale: int, height: int, width: int, threads: int) -> None:
     upscaler = fastsr.load(model, scale=scale, threads=threads)
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     benchmark.extra_info["isa"] = upscaler.isa
-    benchmark.pedantic(upscaler.upscale, (image,), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(upscaler.upscale, (synthetic(height, width),), rounds=5, warmup_rounds=1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fastsr.bench.command import bench
 from fastsr.consistency.report import Report, join_reports
 from fastsr.errors import FastSRError, OptionError, TrainedRangeWarning, ValueRangeWarning
 
@@ -398,6 +399,9 @@ def compile_(onnx: Path, output: Path, overwrite: bool) -> None:
     check_output(output, overwrite=overwrite, source=onnx)
     _fastsr().compile(onnx).save(output)
     click.echo(str(output))
+
+
+cli.add_command(bench)
 
 
 class _Reported:

@@ -29,9 +29,11 @@ MAY_IMPORT = {
     "evaluation": {"imresize", "io", "metrics"},
     "compare": {"imresize", "io", "metrics", "pixels", "upscaler"},
     "api": {"backends", "consistency", "diagnostics", "graph", "io", "medical", "models", "upscaler"},
+    "bench": {"backends", "graph", "imresize", "io", "metrics", "models", "upscaler", "version", "_native"},
     "cli": {
         "api",
         "backends",
+        "bench",
         "compare",
         "consistency",
         "evaluation",
@@ -45,7 +47,12 @@ MAY_IMPORT = {
         "diagnostics",
     },
 }
-MAY_USE_TORCH = {"fastsr/backends/torch_ref.py", "fastsr/graph/from_torch.py"}
+MAY_USE_TORCH = {
+    "fastsr/backends/torch_ref.py",
+    "fastsr/bench/peers/torch_compiled.py",
+    "fastsr/bench/peers/torch_eager.py",
+    "fastsr/graph/from_torch.py",
+}
 CPP_MAY_INCLUDE = {
     "core": {"core"},
     "graph": {"core", "graph"},

@@ -56,16 +56,20 @@ class TorchRunner:
             if self._threads is not None:
                 torch.set_num_threads(self._threads)
             with torch.inference_mode():
-                values = {INPUT: torch.from_numpy(np.array(x, np.float32))[None]}
-                for node, done in zip(self._graph.nodes, self._done, strict=True):
-                    values[node.name] = self._node(node, [values[name] for name in node.inputs])
-                    for name in done:
-                        if name != self._graph.output:
-                            del values[name]
-                result: Array = values[self._graph.output][0].contiguous().numpy()
+                result: Array = self.forward(torch.from_numpy(np.array(x, np.float32))[None])[0].contiguous().numpy()
                 return result
         finally:
             torch.set_num_threads(before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the network's output. x: (N, C, H, W) -> (N, out_channels, scale * H, scale * W)."""
+        values = {INPUT: x}
+        for node, done in zip(self._graph.nodes, self._done, strict=True):
+            values[node.name] = self._node(node, [values[name] for name in node.inputs])
+            for name in done:
+                if name != self._graph.output:
+                    del values[name]
+        return values[self._graph.output]
 
     def _node(self, node: Node, inputs: list[Tensor]) -> Tensor:
         torch, x = self._torch, inputs[0]
