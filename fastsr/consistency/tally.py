@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastsr.consistency.report import Residual
 
 Pixels = npt.NDArray[Any]
+_DOT = 8192  # squares of sums of 16 x 16 pixels of 16 bits, so many of which int64 holds
 
 
 class Tally:
@@ -38,7 +39,8 @@ class Tally:
         else:
             flat = rows.astype(np.int64, copy=False).ravel()
             self._absolute += int(flat.sum())
-            self._squares += int(np.dot(flat, flat))
+            parts = (flat[i : i + _DOT] for i in range(0, flat.size, _DOT))
+            self._squares += sum(int(np.dot(part, part)) for part in parts)
             self._most = max(self._most, int(flat.max()))
 
     def residual(self) -> Residual:
