@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fastsr.errors import FastSRError, ImageFileError, OutputError, ValueRangeWarning
@@ -22,29 +21,42 @@ from fastsr.medical.intensity import Intensity
 _NARROW = 1 / 8  # of a range: less of it in use is worth a warning, as for other images
 
 
-@dataclass
 class Series:
     """The images of one source series, in order, and what they share once it is known."""
 
-    images: list[Facts]
-    intensity: Intensity | None = None
-    warned: bool = False
+    def __init__(self, images: list[Facts]) -> None:
+        self.images = images
+        self.intensity: Intensity | None = None
+        self.warned = False
+        self._mixed = _what_is_mixed(images)
+        self._first: dict[str, Path] = {}  # file of each SOP Instance UID
+        for image in images:
+            self._first.setdefault(image.instance, image.path)
 
     def check(self, image: Facts) -> None:
         """Raise ImageFileError if one Series Instance UID stands for what cannot be one series."""
-        for what, values in (
-            ("patients", {other.patient for other in self.images}),
-            ("studies", {other.study for other in self.images}),
-            ("modalities", {str(other.modality) for other in self.images}),
+        if self._mixed:
+            raise ImageFileError(
+                f"{image.path} is of series {image.series}, which {self._mixed}; one Series Instance UID must not "
+                "stand for several"
+            )
+        same = self._first[image.instance]
+        if same != image.path:
+            raise ImageFileError(f"{image.path} has the SOP Instance UID of {same}; one of them is enough")
+
+
+def _what_is_mixed(images: Sequence[Facts]) -> str:
+    """Say what differs within a series, by two files: names of patients are not for logs."""
+    first = images[0]
+    for other in images:
+        for what, same in (
+            ("patients", other.patient == first.patient),
+            ("studies", other.study == first.study),
+            ("modalities", other.modality == first.modality),
         ):
-            if len(values) > 1:
-                raise ImageFileError(
-                    f"{image.path} is of series {image.series}, whose files are of {len(values)} {what} "
-                    f"({', '.join(sorted(values)[:3])}); one Series Instance UID must not stand for several"
-                )
-        same = next(other for other in self.images if other.instance == image.instance)
-        if same.path != image.path:
-            raise ImageFileError(f"{image.path} has the SOP Instance UID of {same.path}; one of them is enough")
+            if not same:
+                return f"is of different {what} in {first.path} and {other.path}"
+    return ""
 
 
 class DicomRun:
@@ -52,7 +64,7 @@ class DicomRun:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._images: dict[Path, tuple[Series, Facts]] = {}
+        self._images: dict[Path, tuple[Series, Facts, int]] = {}  # with the place in the series, from 1
 
     def plan(self, files: Sequence[Path]) -> list[Path]:
         """Group files by series and return them in order: series by series, slice by slice.
@@ -76,7 +88,7 @@ class DicomRun:
 
     def check_done(self, src: Path, dst: Path) -> None:
         """Raise OutputError unless `dst` is what upscaling `src` would give."""
-        series, image = self._member(src)
+        series, image, _ = self._member(src)
         recipe = self._recipe(series)
         try:
             made = str(read_header(dst).get("SOPInstanceUID"))
@@ -88,11 +100,10 @@ class DicomRun:
     def __call__(self, src: Path, dst: Path, *, overwrite: bool, progress: Progress | None) -> None:
         """Upscale `src` into `dst`."""
         _check_name(dst)
-        series, image = self._member(src)
+        series, image, number = self._member(src)
         series.check(image)
         recipe = self._recipe(series)
         self._run.guard.check(src, modality=image.modality, spacing_mm=image.spacing, intensity=recipe.intensity)
-        number = series.images.index(image) + 1
         made = upscale_image(self._run, image, recipe, dst, number=number, overwrite=overwrite, progress=progress)
         if self._run.on_report is not None:
             self._run.on_report(made.report)
@@ -110,14 +121,14 @@ class DicomRun:
             stacklevel=2,
         )
 
-    def _member(self, src: Path) -> tuple[Series, Facts]:
+    def _member(self, src: Path) -> tuple[Series, Facts, int]:
         if src not in self._images:
             self._add([self._look(src)])
         return self._images[src]
 
     def _add(self, images: list[Facts]) -> None:
         series = Series(images)
-        self._images.update({image.path: (series, image) for image in images})
+        self._images.update({image.path: (series, image, i + 1) for i, image in enumerate(images)})
 
     def _look(self, path: Path) -> Facts:
         image = open_image(path)
