@@ -73,6 +73,7 @@ def photos(folder: Path) -> str:
                 continue
             cells = [cell(score(model, scale, folder / name)) for name in sets]
             lines.append(f"| x{scale} | {model} | " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
             if (model, scale) in PUBLISHED:
                 published = dict(zip(SETS, PUBLISHED[model, scale], strict=False))
                 lines.append(
@@ -89,6 +90,7 @@ def scans(folder: Path) -> str:
         if model in known:
             cells = [cell(score(model, s, folder)) if s in known[model] else "" for s in scales]
             lines.append(f"| {model} | " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
 
 

@@ -21,6 +21,8 @@ import fastsr  # noqa: E402
 from fastsr.errors import ModelFileError, OptionError, OutputError, ShapeError, TrainingError  # noqa: E402
 from training import loop, progress, recipe  # noqa: E402
 from training.__main__ import main  # noqa: E402
+from training.card import make_card  # noqa: E402
+from training.crops import Crops  # noqa: E402
 from training.data import load_sets  # noqa: E402
 from training.loop import Training, too_large, train  # noqa: E402
 from training.run import choose_device  # noqa: E402
@@ -313,3 +315,28 @@ def test_durations():
     assert [progress.duration(s) for s in (7, 89, 90, 3600, 11100)] == [
         "7 s", "89 s", "2 min", "60 min", "3 h 05 min",
     ]  # fmt: skip
+
+
+def test_recipe_in_the_documentation_is_valid(tmp_path):
+    text = (ROOT / "training" / "README.md").read_text()
+    path = tmp_path / "scanner.toml"
+    path.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    r = recipe.load(path)
+    assert (r.model_name, r.colours, len(r.data)) == ("fmen-scanner", 1, 2)
+
+
+def test_own_scans_train_a_grey_network(tmp_path):
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    deep = np.random.default_rng(1).integers(0, 4000, (5, 5)).astype(np.uint16).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(deep).save(folder / "a.png")
+    np.save(folder / "b.npy", deep.astype(np.float32) - 1000)
+    r = dataclasses.replace(TINY, colours=1, data={str(folder): 1.0})
+    sets = load_sets(r, lambda line: None)
+    np.testing.assert_allclose(sets[0].hr[0], sets[0].hr[1], atol=1e-5)  # windows undo an offset
+    training = Training(r, Crops(sets, 2, 32, 1))
+    assert training.run_step(0.5).isfinite()
+    card = make_card(training, 30.0)
+    assert card["normalization"] == {"kind": "percentile", "low": 0.5, "high": 99.5}
+    assert card["trained_on"] == {"sets": {"slices": 1.0}}  # nobody said what they show
+    assert "of their owner" in card["licence"]

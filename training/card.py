@@ -96,8 +96,7 @@ def trained_on(recipe: Recipe) -> dict[str, Any]:
         told["sequences"] = sorted({row["modality"][2:] for row in rows if row["modality"].startswith("MR")})
         told["subjects"] = len({row["subject"].partition("_study")[0] for row in rows})
         told["slices"] = len(rows)
-    told["modalities"] = sorted(modalities)
-    return told
+    return told | ({"modalities": sorted(modalities)} if modalities else {})
 
 
 def set_name(name: str) -> str:
