@@ -173,7 +173,7 @@ def eight_bits(bar: Bar) -> Measure:
 
 Measure = Callable[[Bench, Case], None]
 LOSS = Bar(0.05, 0.03, at_least=False, unit="dB")
-_NO_SLOWER = Bar(1.0, 1.2)
+_NO_SLOWER = Bar(1.0, 1.0)
 _FMEN = ("fmen", 4)
 _VDSR = ("vdsr", 4)  # LR 64x64 is 256x256 in its convolutions
 _SRGAN = ("srresnet", 4)
@@ -224,8 +224,10 @@ def _judge_ratio(bench: Bench, case: Case, bar: Bar, figure: str, row: Row | Non
     if row is None:
         bar.judge(bench, case, figure, None, "no competitor gave a right result")
         return
-    against = f"{row.engine} {row.ms:.3g} ms, {to.engine} {to.ms:.3g} ms" if row.ms and to.ms else row.note or to.note
-    bar.judge(bench, case, figure, _ratio(row, to), against)
+    if row.ms is None or to.ms is None:
+        bar.judge(bench, case, figure, None, (row if row.ms is None else to).note)
+        return
+    bar.judge(bench, case, figure, row.ms / to.ms, f"{row.engine} {row.ms:.3g} ms, {to.engine} {to.ms:.3g} ms")
 
 
 def _ratio(row: Row, to: Row) -> float | None:

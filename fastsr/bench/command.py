@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastsr.bench.measure import Bench, Settings
     from fastsr.bench.results import Report
 
-SIZES = ("128x128", "320x180", "640x360")
+SIZES = ("128x128", "320x180", "480x270")
 SECONDS = 30.0  # for the rounds of all groups together, where --rounds does not say how many
 ATTEMPTS = 3  # of a case, where the machine was not quiet
 OUTPUTS = ("bench.md", "bench.csv", "bench.json", "bench.svg")

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from fastsr.bench.results import Report, Row
 
-_WIDTH, _LABEL, _VALUE = 860, 300, 130  # pixels: the picture, room for labels at the left, for figures at the right
+_WIDTH, _LABEL, _VALUE = 960, 420, 130  # pixels: the picture, room for labels at the left, for figures at the right
 _BAR, _PITCH, _TITLE = 16, 22, 30
 _OURS, _OTHERS = "#c2410c", "#94a3b8"
 _FONT = "font-family='sans-serif' font-size='13' fill='#1e293b'"
@@ -35,7 +35,9 @@ def to_svg(report: Report) -> str:
 
 
 def _title(row: Row) -> str:
-    return f"{row.case}: {row.model} x{row.scale}, LR {row.width}x{row.height}"
+    size = f"{row.width}x{row.height}"
+    name = "" if row.case == size else f"{row.case}: "
+    return f"{name}{row.model} x{row.scale}, LR {size}"
 
 
 def _bar(row: Row, y: int, longest: float) -> list[str]:

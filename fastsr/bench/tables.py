@@ -50,7 +50,7 @@ EXPLANATION = (
 
 def speed_table(rows: Sequence[Row]) -> list[str]:
     """Return the rows as a Markdown table, aligned."""
-    return _table((*_SPEED_HEAD, "difference"), [_speed_cells(row) for row in rows], _SPEED_ALIGN)
+    return _table((*_SPEED_HEAD, "difference, remarks"), [_speed_cells(row) for row in rows], _SPEED_ALIGN)
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> list[str]:
