@@ -1,6 +1,7 @@
 // Once a stream is open, or a whole image of a shape is done, nothing is allocated: not by the allocator that was
 // given, not by malloc and its kin, not by operator new, not by mmap. And what does not come from the allocator is
-// little. The functions below take the place of the C library's for the whole process.
+// little. Where an allocation fails, the library says so. The functions below take the place of the C library's for the
+// whole process.
 #include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -19,30 +20,51 @@
 
 namespace {
 std::atomic<long> calls{0};
-std::atomic<long> given{0};  // by the allocator below
+std::atomic<long> alive{0};      // blocks
+std::atomic<long> fails_in{-1};  // allocations until one fails; negative: none does
+std::atomic<long> given{0};      // by the allocator below
 }  // namespace
 
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
+void __libc_free(void*);
 void* __libc_memalign(std::size_t, std::size_t);
 
-static void count() { calls.fetch_add(1, std::memory_order_relaxed); }
+// Counts; false where this allocation is the one that must fail.
+static bool count() {
+  calls.fetch_add(1, std::memory_order_relaxed);
+  return fails_in.load(std::memory_order_relaxed) < 0 || fails_in.fetch_sub(1, std::memory_order_relaxed) != 0;
+}
 
-void* malloc(std::size_t size) { return count(), __libc_malloc(size); }
-void* calloc(std::size_t n, std::size_t size) { return count(), __libc_calloc(n, size); }
-void* realloc(void* p, std::size_t size) { return count(), __libc_realloc(p, size); }
-void* memalign(std::size_t alignment, std::size_t size) { return count(), __libc_memalign(alignment, size); }
+static void* living(void* block) {
+  alive += block != nullptr;
+  return block;
+}
+
+void* malloc(std::size_t size) { return count() ? living(__libc_malloc(size)) : nullptr; }
+void* calloc(std::size_t n, std::size_t size) { return count() ? living(__libc_calloc(n, size)) : nullptr; }
+void* realloc(void* p, std::size_t size) {
+  if (!count()) return nullptr;
+  alive -= p != nullptr;
+  return living(__libc_realloc(p, size));
+}
+void free(void* p) {
+  alive -= p != nullptr;
+  __libc_free(p);
+}
+void* memalign(std::size_t alignment, std::size_t size) {
+  return count() ? living(__libc_memalign(alignment, size)) : nullptr;
+}
 void* aligned_alloc(std::size_t alignment, std::size_t size) { return memalign(alignment, size); }
 int posix_memalign(void** out, std::size_t alignment, std::size_t size) {
   *out = memalign(alignment, size);
   return *out ? 0 : ENOMEM;
 }
 void* mmap(void* at, std::size_t size, int protection, int flags, int file, off_t offset) noexcept {
-  count();
-  const long result = syscall(SYS_mmap, at, size, protection, flags, file, offset);
-  return reinterpret_cast<void*>(result);
+  if (!count()) return MAP_FAILED;
+  return reinterpret_cast<void*>(syscall(SYS_mmap, at, size, protection, flags, file, offset));
 }
 }
 
@@ -119,6 +141,36 @@ void test(const std::vector<char>& file, const fsr_allocator* allocator) {
   }
 }
 
+fsr_status open_and_close(const std::vector<char>& file) {
+  fsr_model* model = nullptr;
+  fsr_status status = fsr_model_open_memory(file.data(), file.size(), nullptr, &model);
+  fsr_stream* stream = nullptr;
+  if (status == FSR_OK) status = fsr_stream_open(model, 67, 1, FSR_UINT16, nullptr, &stream);
+  CHECK((status == FSR_OK) == (stream != nullptr));
+  fsr_stream_close(stream);
+  fsr_model_close(model);
+  return status;
+}
+
+// Wherever the system has no memory, the answer is an error, and nothing leaks.
+void test_exhaustion(const std::vector<char>& file) {
+  CHECK(open_and_close(file) == FSR_OK);
+  const long before = calls;
+  CHECK(open_and_close(file) == FSR_OK);
+  const long needed = calls - before;
+  const long in_use = alive;
+  long refused = 0;
+  for (long n = 0; n < needed; n += 1 + n / 10) {
+    fails_in = n;
+    const fsr_status status = open_and_close(file);
+    CHECK(fails_in < 0);
+    CHECK(status == FSR_OK || status == FSR_ERROR_OUT_OF_MEMORY);  // a thread less is no error
+    refused += status != FSR_OK;
+  }
+  CHECK(refused > 20);
+  CHECK(alive <= in_use);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -129,6 +181,7 @@ int main(int argc, char** argv) {
     test(file, &allocator);
   }
   CHECK(given > 0);
+  test_exhaustion(read_file(argv[1]));
   const long before = calls;
   void* volatile block = std::malloc(1);
   int* volatile number = new int(1);
