@@ -232,6 +232,15 @@ def pgm_sr(lib, tmp_path_factory):
     return program
 
 
+def test_the_program_of_the_guide(prefix, lib, tmp_path):
+    program = re.search(r"```c\n(#include.*?)```", (ROOT / "docs/embedding.md").read_text(), re.DOTALL)
+    assert program is not None
+    (tmp_path / "main.c").write_text(program[1])
+    link = [f"-I{prefix / 'include'}", f"-L{lib}", "-lfastsr", f"-Wl,-rpath,{lib}"]
+    run("cc", *C_FLAGS, tmp_path / "main.c", "-o", tmp_path / "program", *link)
+    assert run(tmp_path / "program", prefix / "share/fastsr/fmen_x4.fsr") == "done\n"
+
+
 def write_pgm(path, x, maxval):
     head = f"P5\n# a comment\n{x.shape[1]} {x.shape[0]}\n{maxval}\n".encode()
     path.write_bytes(head + x.astype(">u2" if maxval > 255 else "u1").tobytes())
