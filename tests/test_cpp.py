@@ -24,7 +24,7 @@ def sanitizer_links(flag: str, folder: Path) -> bool:
 
 @pytest.mark.parametrize(
     ("sanitizers", "tests"),
-    [("", "."), ("address,undefined", "."), ("thread", "core|network")],
+    [("", "."), ("address,undefined", "."), ("thread", "core|network|capi")],
     ids=["plain", "asan-ubsan", "tsan"],
 )
 def test_cpp(sanitizers, tests, tmp_path):

@@ -59,7 +59,9 @@ CPP_MAY_INCLUDE = {
     "cpu": {"core", "graph", "cpu"},
     "runtime": {"core", "graph", "cpu", "runtime"},
     "python": {"core", "graph", "cpu", "runtime"},
-    "tests": {"core", "graph", "cpu", "runtime", "tests"},
+    "include": {"fastsr"},
+    "capi": {"core", "graph", "cpu", "runtime", "capi", "fastsr"},
+    "tests": {"core", "graph", "cpu", "runtime", "fastsr", "tests"},
 }
 
 
@@ -105,7 +107,7 @@ def test_nothing_imports_benchmarks_or_tests(path):
 
 
 def cpp_files():
-    return sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".cpp", ".hpp", ".inl", ".h"))
+    return sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".cpp", ".hpp", ".inl", ".h", ".c"))
 
 
 @pytest.mark.parametrize("path", cpp_files(), ids=lambda p: str(p.relative_to(ROOT)))

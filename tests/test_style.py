@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def cpp_sources():
-    folders = [ROOT / "csrc", ROOT / "fastsr" / "bench"]
-    return sorted(str(p) for f in folders for p in f.rglob("*") if p.suffix in (".cpp", ".hpp", ".inl"))
+    folders = [ROOT / "csrc", ROOT / "examples", ROOT / "fastsr" / "bench"]
+    return sorted(str(p) for f in folders for p in f.rglob("*") if p.suffix in (".cpp", ".hpp", ".inl", ".h", ".c"))
 
 
 @pytest.mark.parametrize(

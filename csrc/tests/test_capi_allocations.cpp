@@ -1,6 +1,7 @@
 // Once a stream is open, or a whole image of a shape is done, nothing is allocated: not by the allocator that was
 // given, not by malloc and its kin, not by operator new, not by mmap. And what does not come from the allocator is
-// little. The functions below take the place of the C library's for the whole process.
+// little. Where an allocation fails, the library says so. The functions below take the place of the C library's for the
+// whole process.
 #include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -17,42 +18,55 @@
 #include "tests/check.hpp"
 #include "tests/model_file.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SYSTEM_IS_COUNTED 0  // the sanitizers have taken these places
-#else
-#define SYSTEM_IS_COUNTED 1
-#endif
-
 namespace {
 std::atomic<long> calls{0};
-std::atomic<long> given{0};  // by the allocator below
+std::atomic<long> alive{0};      // blocks
+std::atomic<long> fails_in{-1};  // allocations until one fails; negative: none does
+std::atomic<long> given{0};      // by the allocator below
 }  // namespace
 
-#if SYSTEM_IS_COUNTED
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
+void __libc_free(void*);
 void* __libc_memalign(std::size_t, std::size_t);
 
-static void count() { calls.fetch_add(1, std::memory_order_relaxed); }
+// Counts; false where this allocation is the one that must fail.
+static bool count() {
+  calls.fetch_add(1, std::memory_order_relaxed);
+  return fails_in.load(std::memory_order_relaxed) < 0 || fails_in.fetch_sub(1, std::memory_order_relaxed) != 0;
+}
 
-void* malloc(std::size_t size) { return count(), __libc_malloc(size); }
-void* calloc(std::size_t n, std::size_t size) { return count(), __libc_calloc(n, size); }
-void* realloc(void* p, std::size_t size) { return count(), __libc_realloc(p, size); }
-void* memalign(std::size_t alignment, std::size_t size) { return count(), __libc_memalign(alignment, size); }
+static void* living(void* block) {
+  alive += block != nullptr;
+  return block;
+}
+
+void* malloc(std::size_t size) { return count() ? living(__libc_malloc(size)) : nullptr; }
+void* calloc(std::size_t n, std::size_t size) { return count() ? living(__libc_calloc(n, size)) : nullptr; }
+void* realloc(void* p, std::size_t size) {
+  if (!count()) return nullptr;
+  alive -= p != nullptr;
+  return living(__libc_realloc(p, size));
+}
+void free(void* p) {
+  alive -= p != nullptr;
+  __libc_free(p);
+}
+void* memalign(std::size_t alignment, std::size_t size) {
+  return count() ? living(__libc_memalign(alignment, size)) : nullptr;
+}
 void* aligned_alloc(std::size_t alignment, std::size_t size) { return memalign(alignment, size); }
 int posix_memalign(void** out, std::size_t alignment, std::size_t size) {
   *out = memalign(alignment, size);
   return *out ? 0 : ENOMEM;
 }
 void* mmap(void* at, std::size_t size, int protection, int flags, int file, off_t offset) noexcept {
-  count();
-  const long result = syscall(SYS_mmap, at, size, protection, flags, file, offset);
-  return reinterpret_cast<void*>(result);
+  if (!count()) return MAP_FAILED;
+  return reinterpret_cast<void*>(syscall(SYS_mmap, at, size, protection, flags, file, offset));
 }
 }
-#endif
 
 namespace {
 
@@ -97,7 +111,7 @@ void test(const std::vector<char>& file, const fsr_allocator* allocator) {
   for (std::size_t i = 0; i < model.info().network_count; ++i) {
     const fsr_network network = model.info().networks[i];
     if (network.channels != 1) continue;
-    const std::uint32_t scale = network.scale, height = 11, width = 67;
+    const std::uint32_t scale = network.scale, height = 7, width = 37;
     fsr_options options = fsr::default_options();
     options.scale = scale;
     options.threads = 2;
@@ -105,7 +119,7 @@ void test(const std::vector<char>& file, const fsr_allocator* allocator) {
     for (std::size_t p = 0; p < from.size(); ++p) from[p] = static_cast<std::uint16_t>(p * 7919);
 
     fsr::Stream stream = model.stream(width, 1, FSR_UINT16, options);
-    if (SYSTEM_IS_COUNTED && allocator) CHECK(mallinfo2().uordblks - before < kBeside);
+    if (allocator) CHECK(mallinfo2().uordblks - before < kBeside);
     const Counts open;
     one_image(stream, from, to, height, width, scale);  // also the first image
     one_image(stream, from, to, height - 4, width, scale);
@@ -127,6 +141,36 @@ void test(const std::vector<char>& file, const fsr_allocator* allocator) {
   }
 }
 
+fsr_status open_and_close(const std::vector<char>& file) {
+  fsr_model* model = nullptr;
+  fsr_status status = fsr_model_open_memory(file.data(), file.size(), nullptr, &model);
+  fsr_stream* stream = nullptr;
+  if (status == FSR_OK) status = fsr_stream_open(model, 67, 1, FSR_UINT16, nullptr, &stream);
+  CHECK((status == FSR_OK) == (stream != nullptr));
+  fsr_stream_close(stream);
+  fsr_model_close(model);
+  return status;
+}
+
+// Wherever the system has no memory, the answer is an error, and nothing leaks.
+void test_exhaustion(const std::vector<char>& file) {
+  CHECK(open_and_close(file) == FSR_OK);
+  const long before = calls;
+  CHECK(open_and_close(file) == FSR_OK);
+  const long needed = calls - before;
+  const long in_use = alive;
+  long refused = 0;
+  for (long n = 0; n < needed; n += 1 + n / 10) {
+    fails_in = n;
+    const fsr_status status = open_and_close(file);
+    CHECK(fails_in < 0);
+    CHECK(status == FSR_OK || status == FSR_ERROR_OUT_OF_MEMORY);  // a thread less is no error
+    refused += status != FSR_OK;
+  }
+  CHECK(refused > 20);
+  CHECK(alive <= in_use);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -137,12 +181,11 @@ int main(int argc, char** argv) {
     test(file, &allocator);
   }
   CHECK(given > 0);
-#if SYSTEM_IS_COUNTED
+  test_exhaustion(read_file(argv[1]));
   const long before = calls;
   void* volatile block = std::malloc(1);
   int* volatile number = new int(1);
   std::free(block);
   delete number;
   CHECK(calls >= before + 2);  // it is these functions that are counted
-#endif
 }

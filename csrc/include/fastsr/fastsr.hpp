@@ -10,6 +10,7 @@
 #ifndef FASTSR_FASTSR_HPP
 #define FASTSR_FASTSR_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
