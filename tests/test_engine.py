@@ -16,7 +16,7 @@ from fastsr.errors import OptionError, PixelValueError
 from fastsr.graph import reference
 from fastsr.models import open_model
 
-NETWORKS = [("fmen", 4), ("vdsr", 2), ("vdsr", 3), ("vdsr", 4), ("srresnet", 4)]
+NETWORKS = [("fmen", 4), ("fmen", 3), ("fmen", 2), ("vdsr", 2), ("vdsr", 3), ("vdsr", 4), ("srresnet", 4)]
 BASELINES = [("bicubic", 3), ("bilinear", 2), ("nearest", 4)]
 # One pixel, one row, one column, odd, prime, wider than tall, beyond one vector, beyond one segment.
 SHAPES = [(1, 1), (1, 29), (31, 1), (2, 2), (7, 13), (17, 67), (5, 211)]
