@@ -60,6 +60,8 @@ def main() -> None:
         )
     except FastSRError as error:
         raise SystemExit(f"training: error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit("training: interrupted; the same command goes on from the last checkpoint") from None
 
 
 def say(line: str) -> None:

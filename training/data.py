@@ -40,7 +40,7 @@ def set_folder(name: str) -> Path:
         return data_root() / "train" / name
     if name == MEDICAL:
         return data_root() / "medical" / "slices" / "train"
-    if os.sep not in name and not name.startswith("."):
+    if Path(name).name == name and not name.startswith("."):
         known = ", ".join((*PHOTO_SETS, MEDICAL))
         raise OptionError(f"there is no training set {name!r}; {known}, or a folder's path (./{name}) would do")
     folder = Path(name).expanduser()
