@@ -29,6 +29,7 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 7
 # A machine counts as quiet if no engine's rounds spread further, and the FMA peak after them is what it was before.
 QUIET_SPREAD = 1.3
 QUIET_PEAK = 0.9
+PAUSE = 0.1  # seconds before each run: idle threads of the engine before it may spin for a while
 PROOF = (19, 23)  # LR height and width of the picture on which FastSR itself is checked against float64
 
 
@@ -213,13 +214,14 @@ class Bench:
                 f"{case}: the machine was not quiet: slowest / fastest round {spread:.2f}, "
                 f"FMA peak {_arithmetic(before):.0f} before and {_arithmetic(after):.0f} GFLOP/s after"
             )
-        ours = None
         for (row, _), seconds in zip(ready, times, strict=True):
             self._fill(network, row, seconds)
-            if ours is None and row.engine.startswith("FastSR"):
-                ours = row.ms
-            if ours is not None and row.ms is not None:
-                row.of_fastsr = row.ms / ours
+        for row, client in ready:
+            mine = [other for other, its in ready if its.job.engine == OURS and other.threads == row.threads]
+            if client.job.engine != OURS:
+                mine.sort(key=lambda other: (other.precision != row.precision, other.isa != row.isa))
+            if mine and mine[0].ms and row.ms:
+                row.of_fastsr = row.ms / mine[0].ms
 
     def _rounds(self, case: str, clients: list[Client]) -> list[list[float]]:
         times: list[list[float]] = [[] for _ in clients]
@@ -228,6 +230,7 @@ class Bench:
         while not self._enough(done, time.monotonic() - begin):
             for seconds, client in zip(times, clients, strict=True):
                 self.tell(f"{case}: round {done + 1}, {client.job.label}")
+                time.sleep(PAUSE)
                 seconds.append(float(client.ask("run")["seconds"]))
             done += 1
         return times

@@ -13,11 +13,11 @@ class Row:
     """One engine in one setting; None: not measured.
 
     width, height: LR pixels. ms: median of the rounds; fastest, slowest: of the same. megapixels_s: of the result.
-    of_fastsr: time in FastSR's times, the first FastSR row of the same case and picture being 1. of_peak: the share
-    of the measured arithmetic peak, the network counted as direct convolution. memory_mb: above input and result;
-    process_mb: the whole process. difference: the largest from the fp32 result, 0..1. psnr_db: of the result against
-    the fp32 result. loss_db: luma PSNR lost on HR images, mean of the sets. status: OK, DIFFERS (from the fp32
-    result by more than is tolerated, so not timed) or FAILED; note says why.
+    of_fastsr: time in FastSR's times on as many threads, in the same precision and ISA level if there are several.
+    of_peak: the share of the measured arithmetic peak, the network counted as direct convolution. memory_mb: above
+    input and result; process_mb: the whole process. difference: the largest from the fp32 result, 0..1. psnr_db: of
+    the result against the fp32 result. loss_db: luma PSNR lost on HR images, mean of the sets. status: OK, DIFFERS
+    (from the fp32 result by more than is tolerated, so not timed) or FAILED; note says why.
     """
 
     case: str
