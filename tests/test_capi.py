@@ -133,6 +133,7 @@ def test_the_wheel_has_no_c_library(tmp_path):
 # ---- the same bits as Python ----
 
 
+@pytest.mark.filterwarnings("ignore::fastsr.errors.ValueRangeWarning")  # one random pixel is a narrow range
 @pytest.mark.parametrize(("channels", "name", "scale"), NETWORKS)
 def test_same_bits_as_python(library, name, scale, channels, random_image):
     model = library.open(open_model(name, scale).to_bytes())
@@ -209,7 +210,7 @@ def test_streams_of_random_networks(library, seed, random_image):
 @pytest.mark.parametrize("static", ["OFF", "ON"])
 def test_a_program_that_uses_find_package(prefix, tmp_path, static):
     built_example("embed_cmake", prefix, tmp_path, f"-DEMBED_STATIC={static}")
-    assert "the result is 34 rows behind, and the same" in run(tmp_path / "embed")
+    assert "the result is 37 rows behind, and the same" in run(tmp_path / "embed")
 
 
 def test_find_package_refuses_another_version(prefix, tmp_path):
@@ -300,8 +301,8 @@ def test_pkg_config_links_a_moved_static_library(prefix, lib, tmp_path):
 def test_the_scanner_allocates_nothing_and_reports(prefix, tmp_path):
     built_example("scanner", prefix, tmp_path)
     report = run(tmp_path / "scanner", WEIGHTS / "fmen_x4.fsr", 40, 50, 2000, 2, 2)
-    assert "latency 34 rows" in report
+    assert "latency 37 rows" in report
     assert "allocations while scanning: 0" in report
     times = [[float(t) for t in re.findall(r"([\d.]+) ms", line)] for line in report.splitlines()[1:4]]
     assert all(0 < median <= most_of <= largest for median, most_of, largest in times)
-    assert times[1][0] > times[0][0]  # its place waits for 34 more rows
+    assert times[1][0] > times[0][0]  # its place waits for more rows

@@ -8,7 +8,7 @@
  *     fsr_model* model = NULL;
  *     if (fsr_model_open_file("fmen_x4.fsr", NULL, &model) != FSR_OK) puts(fsr_error_message());
  *     fsr_image lr = FSR_IMAGE_INIT, sr = FSR_IMAGE_INIT;
- *     lr.pixels = small; lr.width = 320;  lr.height = 180; lr.channels = 1; lr.pixel_type = FSR_UINT8;
+ *     lr.pixels = small; lr.width = 320; lr.height = 180; lr.channels = 1; lr.pixel_type = FSR_UINT8;
  *     sr.pixels = large; sr.width = 1280; sr.height = 720; sr.channels = 1; sr.pixel_type = FSR_UINT8;
  *     if (fsr_upscale(model, &lr, &sr, NULL) != FSR_OK) puts(fsr_error_message());
  *     fsr_model_close(model);
@@ -131,8 +131,8 @@ typedef struct fsr_options {
   /* LR rows that a stream moves at once, 1 to 64; 0: 1. One gives the least latency and memory, 8 the best speed.
    * Whole images choose their own. */
   uint32_t strip_rows;
-  uint32_t reserved; /* 0 */
-  fsr_progress_function progress;
+  uint32_t reserved;              /* 0 */
+  fsr_progress_function progress; /* or NULL; a stream uses it, and progress_user, until it is closed */
   void* progress_user;
 } fsr_options;
 #define FSR_OPTIONS_INIT {sizeof(fsr_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL}
