@@ -161,6 +161,23 @@ def test_writes_every_format(tmp_path, run, tiny):
     assert "bench.md" in err
 
 
+def test_an_interrupted_run_leaves_what_is_done(tmp_path, run, tiny, monkeypatch):
+    compare = Bench.compare
+
+    def interrupted(bench, case, *arguments):
+        if case == "20x9":
+            raise KeyboardInterrupt
+        return compare(bench, case, *arguments)
+
+    monkeypatch.setattr(Bench, "compare", interrupted)
+    sizes = ("--size", "13x7", "--size", "20x9", "--threads", "1", "--rounds", "1")
+    code, _, _ = run("bench", "--model", tiny, *sizes, "-o", tmp_path / "out")
+    assert code == 130
+    report = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert [row["width"] for row in report["rows"]] == [13]
+    assert "13x7" in (tmp_path / "out" / "bench.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -336,8 +353,9 @@ def test_missing_peer_is_told_with_what_to_install(tmp_path, run, tiny, make_pee
     bench = Bench(tmp_path / "bench", Settings(), lambda step: None)
     assert bench.installed_peers() == []
     assert "pip install no-such-package" in bench.report.notes[-1]
+    bench = Bench(tmp_path / "bench", Settings(peers=(absent,)), lambda step: None)
     with pytest.raises(BackendUnavailableError):
-        bench.installed_peers([absent])
+        bench.installed_peers()
 
 
 def needs(peer):

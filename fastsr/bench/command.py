@@ -71,7 +71,13 @@ class _Pixels(click.ParamType[tuple[int, int]]):
     help="What FastSR gets: float32 for the bare engine, uint8 as users call it.",
 )
 @click.option("--peers", is_flag=True, help="Add the competitors that are installed: pip install 'fastsr[bench]'.")
-@click.option("--peer", "named", multiple=True, metavar="NAME", help="Add one competitor, or a module of your own.")
+@click.option(
+    "--peer",
+    "named",
+    multiple=True,
+    metavar="NAME",
+    help="This competitor only, from --list, or a module of your own; also with --case.",
+)
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="A named case, or all; see --list.")
 @click.option("--quick", is_flag=True, help="Run cases in small, to see that they work.")
 @click.option("--rounds", type=click.IntRange(1), metavar="N", help="By default 3 to 7, as time allows; of cases 7.")
@@ -135,12 +141,11 @@ def bench(
     settings = _settings(options, judged=bool(cases) and not quick)
     with tempfile.TemporaryDirectory(prefix="fastsr-bench-") as folder, _progress(quiet) as tell:
         run = Bench(Path(folder), settings, tell)
-        if cases:
-            _run_cases(run, cases, quick)
-        else:
-            _run_sweep(run, options)
+        for _ in _run_cases(run, cases, quick) if cases else _run_sweep(run, options):
+            _write(run.report, paths)  # after each part, so that an interrupted run leaves something
     _show(run.report)
-    _write(run.report, paths)
+    for path in paths:
+        click.echo(str(path))
 
 
 def _settings(options: dict[str, Any], judged: bool) -> Settings:
@@ -155,29 +160,33 @@ def _settings(options: dict[str, Any], judged: bool) -> Settings:
         calibrate=options["calibrate"],
         qdq=options["qdq"],
         quality=options["quality"],
+        peers=options["named"],
     )
 
 
-def _run_cases(run: Bench, names: tuple[str, ...], quick: bool) -> None:
+def _run_cases(run: Bench, names: tuple[str, ...], quick: bool) -> Iterator[None]:
+    """Measure the cases; yield after each."""
     from fastsr.bench.cases import select
 
     for case in select(names):
         case = case.in_small() if quick else case
         case.measure(run, case)
+        yield
 
 
-def _run_sweep(run: Bench, options: dict[str, Any]) -> None:
-    """Measure every combination of the options, one group for each picture size."""
+def _run_sweep(run: Bench, options: dict[str, Any]) -> Iterator[None]:
+    """Measure every combination of the options, one group for each picture size; yield after each."""
     from fastsr.bench.peers import PEERS
 
-    wanted = options["named"]
-    peers = run.installed_peers(wanted) if wanted else run.installed_peers() if options["peers"] else []
-    if not options["peers"] and not wanted:
+    with_peers = options["peers"] or options["named"]
+    peers = run.installed_peers() if with_peers else []
+    if not with_peers:
         run.report.note(f"--peers adds the competitors: {', '.join(PEERS)}")
     scale = options["scale"] or _scale(options["model"])
     for height, width in options["sizes"]:
         jobs = _jobs(scale, height, width, peers, options)
         run.compare(f"{width}x{height}", options["model"], jobs)
+        yield
 
 
 def _jobs(scale: int, height: int, width: int, peers: list[str], options: dict[str, Any]) -> list[Job]:
@@ -282,4 +291,3 @@ def _write(report: Report, paths: list[Path]) -> None:
     for path, text in zip(paths, texts if paths else (), strict=True):
         with atomic_output(path, overwrite=True) as file:
             file.write(text.encode())
-        click.echo(str(path))

@@ -39,7 +39,8 @@ class Settings:
 
     rounds: of each group; None: 3 to 7, as many as fit into `seconds`. attempts: how often a group is timed again
     where the machine was not quiet. memory: whether to measure it. calibrate: HR images for int8; qdq: an int8
-    network to use instead. quality: folders of HR images, each a set, for the loss of int8.
+    network to use instead. quality: folders of HR images, each a set, for the loss of int8. peers: who may take part,
+    by name; empty: whoever is installed.
     """
 
     rounds: int | None = None
@@ -49,6 +50,7 @@ class Settings:
     calibrate: Path | None = None
     qdq: Path | None = None
     quality: tuple[Path, ...] = ()
+    peers: tuple[str, ...] = ()
 
 
 class Bench:
@@ -65,15 +67,15 @@ class Bench:
         self._prepared: dict[tuple[Path, str, str], str | BackendError] = {}
         self._proved: set[Path] = set()
 
-    def installed_peers(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Return the peers that can run here, all of them or those that are wanted; note what is missing.
+    def installed_peers(self) -> list[str]:
+        """Return the peers that take part and can run here; note what is missing.
 
-        Raises BackendUnavailableError where a wanted one is missing: it says what to install.
+        Raises BackendUnavailableError where one that was named is missing: it says what to install.
         """
         found = []
-        for name in wanted or PEERS:
+        for name in self.settings.peers or PEERS:
             peer = find_peer(name)
-            if wanted:
+            if self.settings.peers:
                 require(peer)
             elif (reason := why_missing(peer)) is not None:
                 self.report.note(reason)
