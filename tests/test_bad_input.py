@@ -64,11 +64,11 @@ def test_float64_beyond_float32(random_image):
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"scale": 5}, r"no scale 5; it has 4"),
+        ({"scale": 5}, r"no scale 5; it has 2, 3, 4"),
         ({"scale": 0}, "scale 0"),
         ({"scale": 2.5}, "2.5"),
         ({"scale": True}, "True"),
-        ({"model": "esrgan"}, "no model 'esrgan'; fmen, vdsr"),
+        ({"model": "esrgan"}, "no model 'esrgan'; fmen, fmen-medical, vdsr"),
         ({"model": 7}, "no model 7"),
         ({"model": "vdsr", "scale": 8}, "it has 2, 3, 4"),
         ({"backend": "abacus"}, "'abacus'; one of auto, native"),
