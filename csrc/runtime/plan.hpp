@@ -2,6 +2,7 @@
 // many rows are alive at once, and so how much memory the call needs.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -89,6 +90,8 @@ class Schedule {
   std::int64_t alive(int value) const {
     return made_[static_cast<std::size_t>(value)] - gone_[static_cast<std::size_t>(value)];
   }
+  // The end of the result's rows that can be stored, or have been.
+  std::int64_t storable() const { return std::min(made_[static_cast<std::size_t>(pipeline_->result)], stored_.end); }
   std::int64_t stored() const { return next_.back() - stored_.begin; }
 
  private:

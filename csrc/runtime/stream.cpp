@@ -223,7 +223,8 @@ Status Stream::step() {
   }
   if (!options_.monitor) return {};
   const Graph& graph = network_->graph();
-  const std::int64_t done = ready().end * graph.scale / graph.value_scale(network_->pipeline().result);
+  const std::int64_t done =
+      session_->schedule().storable() * graph.scale / graph.value_scale(network_->pipeline().result);
   return options_.monitor->progress(done, ended_ ? loaded_ * graph.scale : 0);
 }
 
