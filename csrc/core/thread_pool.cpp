@@ -16,11 +16,12 @@
 namespace fastsr {
 namespace {
 
-// A step of a network lasts some 100 us, and so does the longest wait for another thread's last piece of it: waiting
-// in a loop bridges that, since a thread that sleeps is woken late. What lasts longer (the caller's own work between
-// calls) is slept through.
+// A step of a network lasts some 100 us, and so does the longest wait for another thread's last piece of it: staying
+// awake bridges that, since a thread that sleeps is woken late. What lasts longer (the caller's own work between calls)
+// is slept through. After the first moment, whatever else wants the core may have it: often the thread that is waited
+// for.
 constexpr std::chrono::microseconds kWait{500};
-constexpr int kSpins = 64;  // between two looks at the clock
+constexpr int kSpins = 256;
 
 inline void pause_a_moment() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -28,19 +29,15 @@ inline void pause_a_moment() {
 #endif
 }
 
-// Wait in a loop until done() or, where there is a limit, for about kWait.
+// Stay awake until done() or, where there is a limit, for about kWait.
 template <class Done>
-void spin_until(Done done, bool limited) {
-  const auto end = std::chrono::steady_clock::now() + kWait;
-  for (;;) {
-    for (int spin = 0; spin < kSpins; ++spin) {
-      if (done()) return;
-      pause_a_moment();
-    }
-    if (std::chrono::steady_clock::now() < end) continue;
-    if (limited) return;
-    std::this_thread::yield();
+void wait_until(Done done, bool limited) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (done()) return;
+    pause_a_moment();
   }
+  const auto end = std::chrono::steady_clock::now() + kWait;
+  while (!done() && !(limited && std::chrono::steady_clock::now() > end)) std::this_thread::yield();
 }
 
 }  // namespace
@@ -82,14 +79,14 @@ void ThreadPool::run(Job job, void* context) {
   }
   if (anyone_asleep) wake_.notify_all();
   job(context, 0);
-  spin_until([&] { return running_.load(std::memory_order_acquire) == 0; }, false);
+  wait_until([&] { return running_.load(std::memory_order_acquire) == 0; }, false);
 }
 
 void ThreadPool::work(int thread) {
   const DefinedFloatMode mode;  // a new thread inherits its maker's
   std::uint64_t seen = 0;
   for (;;) {
-    spin_until([&] { return epoch_.load(std::memory_order_acquire) != seen; }, true);
+    wait_until([&] { return epoch_.load(std::memory_order_acquire) != seen; }, true);
     if (epoch_.load(std::memory_order_acquire) == seen) {
       std::unique_lock<std::mutex> lock(mutex_);
       ++sleeping_;
