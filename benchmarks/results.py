@@ -53,18 +53,23 @@ helps; they are too few for claims about any modality.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds benchmarks/ and medical/")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help="of photos; default: all")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     text = (
-        HEAD + photos(options.data / "benchmarks") + MEDICAL_HEAD + scans(options.data / "medical/slices/test") + foot()
+        HEAD
+        + photos(options.data / "benchmarks", options.sets)
+        + MEDICAL_HEAD
+        + scans(options.data / "medical/slices/test")
+        + foot()
     )
     with atomic_output(options.out, overwrite=True) as file:
         file.write(text.encode())
     print(options.out)
 
 
-def photos(folder: Path) -> str:
-    sets = [name for name in SETS if (folder / name).is_dir()]
+def photos(folder: Path, wanted: list[str]) -> str:
+    sets = [name for name in wanted if (folder / name).is_dir()]
     lines = ["", "| scale | model | " + " | ".join(sets) + " |", "|---|---|" + "--:|" * len(sets)]
     known = {info.name: info.scales for info in fastsr.models()}
     for scale in (2, 3, 4):

@@ -145,3 +145,26 @@ def test_mr_fixture_gains_from_the_network():
     image = Reference("mr", hr, evaluation.percentile_window(hr, (0.5, 99.5)))
     scores = {name: evaluation.score(fastsr.load(name).upscale, 4, image).psnr for name in ("fmen", "bicubic")}
     assert scores["fmen"] > scores["bicubic"] + 0.5
+
+
+def test_results_page_is_written(tmp_path, slices, random_image, monkeypatch, capsys):
+    import shutil
+    import sys
+
+    from benchmarks import results
+
+    data = tmp_path / "data"
+    (data / "benchmarks" / "Set5").mkdir(parents=True)
+    Image.fromarray(random_image(5, 6).repeat(8, 0).repeat(8, 1)).save(data / "benchmarks" / "Set5" / "a.png")
+    shutil.copytree(slices.parent, data / "medical" / "slices")
+    monkeypatch.setattr(results, "quality_models", lambda: ["bicubic", "fmen"])
+    monkeypatch.setattr(sys, "argv", ["results", "--data", str(data), "--out", str(tmp_path / "results.md")])
+    results.main()
+    text = (tmp_path / "results.md").read_text()
+    psnr, ssim = results.score("fmen", 4, data / "benchmarks" / "Set5")
+    assert f"| x4 | fmen | {psnr:.2f} / {ssim:.4f} |" in text
+    assert "| x4 | *fmen, published* | 32.24 |" in text
+    psnr, ssim = results.score("bicubic", 2, slices)
+    assert f"| bicubic | {psnr:.2f} / {ssim:.4f} | " in text
+    assert fastsr.load("fmen").model.sha256[:12] in text
+    assert str(tmp_path) not in text
