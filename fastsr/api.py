@@ -29,6 +29,7 @@ def upscale(
     *,
     scale: int = 4,
     backend: str = "auto",
+    precision: str | None = None,
     threads: int | None = None,
     max_memory: int | str | None = None,
     value_range: tuple[float, float] | None = None,
@@ -42,6 +43,7 @@ def upscale(
     float64, any strides and byte order; or a PIL image. The 4th channel is alpha. Grey stays grey.
     model: a name from `fastsr.models()`, the path of a `.fsr` file, or a CompiledModel.
     backend: "auto" or a name from `fastsr.backends()`. threads: of the CPU; by default all.
+    precision: "fp32", by default; "int8" computes in integers, about twice as fast, and loses some 0.01 dB of PSNR.
     max_memory: bound on working memory beside image and result, in bytes or as "64MB"; changes speed, not a pixel.
     value_range: the pixel values (low, high) that mean black and white. By default the whole range of integers,
     and 0..1 of floats; it is never guessed from the pixels. Integer results are clamped to it, floats are not.
@@ -53,7 +55,7 @@ def upscale(
     MemoryBudgetError (which states the least that would do).
     """
     memory = parse_size(max_memory)
-    upscaler = _cached(model, scale, backend, threads, memory, consistency, strength, *_environment())
+    upscaler = _cached(model, scale, backend, precision, threads, memory, consistency, strength, *_environment())
     return upscaler.upscale(image, value_range=value_range, progress=progress)
 
 
@@ -62,6 +64,7 @@ def load(
     *,
     scale: int | None = None,
     backend: str = "auto",
+    precision: str | None = None,
     threads: int | None = None,
     max_memory: int | str | None = None,
     consistency: Consistency | None = None,
@@ -80,6 +83,7 @@ def load(
         opened,
         scale,
         backend=backend,
+        precision=precision,
         threads=threads,
         max_memory=parse_size(max_memory),
         consistency=consistency,
@@ -94,6 +98,7 @@ def upscale_file(
     model: Any = "fmen",
     scale: int = 4,
     backend: str = "auto",
+    precision: str | None = None,
     threads: int | None = None,
     max_memory: int | str | None = None,
     format: str | None = None,
@@ -122,6 +127,7 @@ def upscale_file(
         model,
         scale=scale,
         backend=backend,
+        precision=precision,
         threads=threads,
         max_memory=max_memory,
         consistency=consistency,
@@ -178,6 +184,7 @@ def _cached_load(
     model: Any,
     scale: int,
     backend: str,
+    precision: str | None,
     threads: int | None,
     max_memory: int | None,
     consistency: Consistency | None,
@@ -188,6 +195,7 @@ def _cached_load(
         model,
         scale=scale,
         backend=backend,
+        precision=precision,
         threads=threads,
         max_memory=max_memory,
         consistency=consistency,
@@ -199,6 +207,7 @@ def _cached(
     model: Any,
     scale: int,
     backend: str,
+    precision: str | None,
     threads: int | None,
     max_memory: int | None,
     consistency: Any,
@@ -207,6 +216,7 @@ def _cached(
 ) -> Upscaler:
     by_name = isinstance(model, str) and os.sep not in model and not model.endswith(".fsr")
     plain = type(scale) is int and type(threads) in (int, type(None)) and type(strength) in (int, float)
-    plain = plain and isinstance(backend, str) and isinstance(consistency, (str, type(None)))
+    plain = plain and isinstance(backend, str) and isinstance(precision, (str, type(None)))
+    plain = plain and isinstance(consistency, (str, type(None)))
     found = _cached_load if by_name and plain else _cached_load.__wrapped__
-    return found(model, scale, backend, threads, max_memory, consistency, strength, *environment)
+    return found(model, scale, backend, precision, threads, max_memory, consistency, strength, *environment)

@@ -71,7 +71,7 @@ class Tile:
 class Upscaler:
     """One model at one scale on one back end. Made by `fastsr.load`; safe to use from many threads.
 
-    name, scale, backend: what runs; model: its CompiledModel; isa: the ISA level of the native engine, or None;
+    name, scale, backend, precision: what runs; model: its CompiledModel; isa: the native engine's ISA level, or None;
     consistency, strength: as given to `fastsr.load`.
     """
 
@@ -81,6 +81,7 @@ class Upscaler:
         scale: int,
         *,
         backend: str = "auto",
+        precision: str | None = None,
         threads: int | None = None,
         max_memory: int | None = None,
         consistency: Consistency | None = None,
@@ -93,7 +94,7 @@ class Upscaler:
         if scale not in model.scales:
             known = ", ".join(str(s) for s in model.scales)
             raise OptionError(f"{model.name} has no scale {scale!r}; it has {known}")
-        self._backend = choose_backend(backend)
+        self._backend = choose_backend(backend, precision)
         self._threads = threads
         self._max_memory = max_memory
         self._runners: dict[int, Runner] = {}
@@ -104,6 +105,7 @@ class Upscaler:
         self.name = model.name
         self.scale = scale
         self.backend = self._backend.name
+        self.precision = precision or self._backend.precisions[0]
         self.consistency = checked_consistency(consistency)
         self.strength = checked_strength(strength)
         self._network = model if self.strength > 0 else interpolation("bicubic", scale)
@@ -120,7 +122,8 @@ class Upscaler:
         if self.consistency is None:
             return self
         options: dict[str, Any] = {"threads": self._threads, "max_memory": self._max_memory}
-        return Upscaler(self.model, self.scale, backend=self.backend, strength=self.strength, **options)
+        options |= {"precision": self.precision, "strength": self.strength}
+        return Upscaler(self.model, self.scale, backend=self.backend, **options)
 
     @property
     def last_report(self) -> Report | None:
@@ -367,7 +370,7 @@ class Upscaler:
             version=__version__,
             sha256=self.model.sha256,
             scale=self.scale,
-            precision="fp32",
+            precision=self.precision,
             backend=self.backend,
             consistency=self.consistency,
             strength=self.strength,
@@ -386,7 +389,9 @@ class Upscaler:
     def _runner(self, channels: int) -> Runner:
         with self._lock:
             if channels not in self._runners:
-                self._runners[channels] = self._backend.runner(self._network, self.scale, channels, self._threads)
+                precision = self.precision if self.strength > 0 else self._backend.precisions[0]
+                arguments = self._network, self.scale, channels, self._threads, precision
+                self._runners[channels] = self._backend.runner(*arguments)
             return self._runners[channels]
 
     def _squares(self, channels: int) -> bool:

@@ -16,6 +16,7 @@
 
 #include "core/aligned.hpp"
 #include "core/image.hpp"
+#include "cpu/quantizer.hpp"
 #include "cpu/winograd.hpp"
 #include "graph/graph.hpp"
 
@@ -34,6 +35,7 @@ struct BoundStep {
   const float* tensor1 = nullptr;
   const float* other = nullptr;  // column 0, channel 0 of the other operand's row
   std::ptrdiff_t other_pitch = 0;
+  const float* other_scale = nullptr;  // packed: of each channel
 };
 
 // A block of output channels that a kernel computes at once. Weights: [kh][c_per_group][kw][count].
@@ -156,19 +158,23 @@ struct Kernels {
   int max_tile_block;  // and of the largest WinogradBlock
   void (*conv)(const ConvRow&);
   void (*winograd)(const WinogradPiece&);
+  void (*winograd_int)(const WinogradPiece&);
   void (*relayout)(const RelayoutRow&);
+  void (*pack)(const RelayoutRow&);
   void (*pointwise)(const PointwiseRow&);
   void (*shuffle)(const ShuffleRow&);
   void (*resize)(const ResizeRow&);
   bool (*load)(const LoadRow&);  // false: a pixel is NaN or infinite
   void (*store)(const StoreRow&);
-  // Rows and tile groups convolved so far at this level: proof that it ran.
+  // Rows and pieces of tiles convolved so far at this level: proof that it ran.
   std::atomic<std::uint64_t>* conv_rows;
 };
 
 extern const Kernels kScalar;
 extern const Kernels kAvx2;
+extern const Kernels kAvx2Vnni;
 extern const Kernels kAvx512;
+extern const Kernels kAvx512Vnni;
 
 // Reorder a (K, C / groups, kh, kw) weight for a level. Returns false when there is no memory.
 bool pack_conv(const Node& node, const float* weight, const float* bias, const Kernels& kernels, PackedConv& out);

@@ -8,7 +8,12 @@
 namespace fastsr {
 namespace {
 
-std::atomic<std::uint64_t> conv_rows{0};
+// Counts the calls of a kernel.
+template <auto kernel, std::atomic<std::uint64_t>& calls, class Arguments>
+void counted(const Arguments& arguments) {
+  calls.fetch_add(1, std::memory_order_relaxed);
+  kernel(arguments);
+}
 
 // ---- exp, sigmoid, tanh ----
 
@@ -157,7 +162,6 @@ BlockFunction pick(int m, int vectors, int* taken) {
 }
 
 void conv(const ConvRow& a) {
-  conv_rows.fetch_add(1, std::memory_order_relaxed);
   // Pixels in stripes that stay in the first-level cache, for each all output channels.
   const std::int64_t stripe = static_cast<std::int64_t>(vectors_for(a.conv->blocks[0].count)) * Vec::kSize;
   for (std::int64_t x0 = a.x0; x0 < a.x1; x0 += stripe) {
@@ -331,8 +335,37 @@ void store_row(const StoreRow& a) {
 #include "cpu/winograd.inl"
 
 namespace fastsr {
+namespace {
 
-const Kernels FASTSR_LEVEL = {FASTSR_LEVEL_NAME, kMaxBlock, kMaxTileBlock, conv,     winograd,  relayout,
-                              pointwise,         shuffle,   resize,        load_row, store_row, &conv_rows};
+std::atomic<std::uint64_t> conv_calls{0};
+
+template <class A, std::atomic<std::uint64_t>& calls>
+constexpr Kernels make_kernels(const char* name) {
+  return {name,
+          kMaxBlock,
+          kMaxTileBlock,
+          counted<conv, calls, ConvRow>,
+          counted<winograd, calls, WinogradPiece>,
+          counted<winograd_int<A>, calls, WinogradPiece>,
+          relayout,
+          pack,
+          pointwise,
+          shuffle,
+          resize,
+          load_row,
+          store_row,
+          &calls};
+}
+
+}  // namespace
+
+const Kernels FASTSR_LEVEL = make_kernels<InIntegers, conv_calls>(FASTSR_LEVEL_NAME);
+
+#if defined(FASTSR_VNNI)
+namespace {
+std::atomic<std::uint64_t> vnni_calls{0};
+}
+const Kernels FASTSR_VNNI = make_kernels<InIntegersVnni, vnni_calls>(FASTSR_LEVEL_NAME "_vnni");
+#endif
 
 }  // namespace fastsr

@@ -11,4 +11,5 @@ constexpr int kTileVectors = 2;
 
 #define FASTSR_LEVEL kAvx2
 #define FASTSR_LEVEL_NAME "avx2"
+#define FASTSR_VNNI kAvx2Vnni
 #include "cpu/kernels.inl"

@@ -11,4 +11,5 @@ constexpr int kTileVectors = 3;
 
 #define FASTSR_LEVEL kAvx512
 #define FASTSR_LEVEL_NAME "avx512"
+#define FASTSR_VNNI kAvx512Vnni
 #include "cpu/kernels.inl"

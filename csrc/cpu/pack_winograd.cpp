@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <cmath>
 
+#include "cpu/quantizer.hpp"
 #include "cpu/winograd.hpp"
 
 namespace fastsr {
@@ -14,6 +16,13 @@ constexpr double kFilter[kTileInputs][3] = {{1.0 / 4, 0, 0},
                                             {1.0 / 24, 1.0 / 12, 1.0 / 6},
                                             {1.0 / 24, -1.0 / 12, 1.0 / 6},
                                             {0, 0, 1}};
+
+// In integers the terms' weights are made alike in size by these powers of two, so that each is rounded as little as
+// the others; the output's transform divides by them (transform_output_int in winograd.inl).
+constexpr double kTermScale[kTileInputs] = {1, 1, 1, 2, 2, 0.25};
+
+constexpr double kLargestSum = 2147483647;  // of 32 bits
+constexpr double kLargestWeight = 32767;
 
 double term_of(const float* w, int i, int j) {
   double sum = 0;
@@ -34,47 +43,148 @@ std::vector<WinogradBlock> cut(int k0, int count, int most) {
   return parts;
 }
 
-}  // namespace
-
-std::ptrdiff_t winograd_panel(int input_channels, int channels, int groups) {
-  const int passes = (channels + kPassChannels - 1) / kPassChannels;
-  const int widest = std::max(input_channels, (channels + passes - 1) / passes);
-  // An odd number of cache lines, so that the terms of a channel do not share the cache's sets.
-  return (std::ptrdiff_t{widest} * groups * kTilesInGroup / kFloatsPerLine | 1) * kFloatsPerLine;
-}
-
-std::size_t winograd_scratch(int input_channels, int channels) {
-  // The sums of a single pass take the place of its inputs, one panel before them.
-  const std::ptrdiff_t panels = channels <= kPassChannels ? kTileTerms + 1 : 2 * kTileTerms;
-  return static_cast<std::size_t>(panels * winograd_panel(input_channels, channels, kMaxGroups));
-}
-
-bool pack_winograd(const Node& node, const float* weight, const float* bias, int max_block, PackedWinograd& out) {
-  out.input_channels = node.input_channels;
-  out.channels = node.channels;
-  const std::size_t c_count = static_cast<std::size_t>(node.input_channels);
-  const std::size_t k_count = static_cast<std::size_t>(node.channels);
-  if (!out.weights.allocate(kTileTerms * c_count * k_count) || !out.bias.allocate(k_count)) return false;
-  for (std::size_t k = 0; k < k_count; ++k) out.bias.data()[k] = bias ? bias[k] : 0.0f;
-  float* to = out.weights.data();
-  for (const WinogradBlock& part : cut(0, node.channels, kPassChannels)) {
+// Lay out the weights; value(k, input, term) is one of them, a float or a cell.
+template <class Number, class Value>
+void lay_out(PackedWinograd& out, int max_block, const Value& value) {
+  Number* const begin = reinterpret_cast<Number*>(out.weights.data());
+  Number* to = begin;
+  for (const WinogradBlock& cells : cut(0, cells_of(out.channels), kPassChannels / 2)) {  // no pass parts a cell
     WinogradPass pass;
-    pass.k0 = part.k0;
-    pass.count = part.count;
-    pass.weights = static_cast<std::size_t>(to - out.weights.data());
-    pass.blocks = cut(part.k0, part.count, max_block);
+    pass.k0 = 2 * cells.k0;
+    pass.count = std::min(2 * cells.count, out.channels - pass.k0);
+    pass.weights = static_cast<std::size_t>(to - begin);
+    pass.blocks = cut(pass.k0, pass.count, max_block);
     for (int term = 0; term < kTileTerms; ++term) {
       for (const WinogradBlock& block : pass.blocks) {
-        for (std::size_t c = 0; c < c_count; ++c) {
-          for (int m = 0; m < block.count; ++m) {
-            const std::size_t k = static_cast<std::size_t>(block.k0 + m);
-            *to++ = static_cast<float>(term_of(weight + (k * c_count + c) * 9, term / kTileInputs, term % kTileInputs));
-          }
+        for (int input = 0; input < out.inputs; ++input) {
+          for (int k = block.k0; k < block.k0 + block.count; ++k) *to++ = value(k, input, term);
         }
       }
     }
     out.passes.push_back(std::move(pass));
   }
+}
+
+bool allocate(PackedWinograd& out, int inputs, int channels, const float* bias) {
+  out.inputs = inputs;
+  out.channels = channels;
+  const auto k_count = static_cast<std::size_t>(channels);
+  if (!out.weights.allocate(kTileTerms * static_cast<std::size_t>(inputs) * k_count) || !out.bias.allocate(k_count)) {
+    return false;
+  }
+  for (std::size_t k = 0; k < k_count; ++k) out.bias.data()[k] = bias ? bias[k] : 0.0f;
+  return true;
+}
+
+// One output channel's weights as integers: [term][c].
+class IntegerFilters {
+ public:
+  IntegerFilters(const float* weight, int channels, const Quantizer& quantizer) : channels_(channels) {
+    std::vector<double> exact(kTileTerms * static_cast<std::size_t>(channels));
+    double most = 1e-30;  // so that a filter of zeros has a factor too
+    for (int term = 0; term < kTileTerms; ++term) {
+      const int i = term / kTileInputs, j = term % kTileInputs;
+      for (int c = 0; c < channels; ++c) {
+        double& u = exact[index(term, c)];
+        u = term_of(weight + c * 9, i, j) * kTermScale[i] * kTermScale[j] *
+            static_cast<double>(quantizer.scale.data()[c]);
+        most = std::max(most, std::fabs(u));
+      }
+    }
+    values_.resize(exact.size());
+    // The largest factor for which the weights stay in 16 bits, and the sums in 32 whatever the image; rounding may
+    // add a little, so the second condition is checked on what came out.
+    double factor = kLargestWeight / most;
+    const double worst = largest_sum(exact, quantizer);
+    if (worst > 0) factor = std::min(factor, kLargestSum / worst);
+    for (;; factor *= 1 - 1e-4) {
+      for (std::size_t n = 0; n < exact.size(); ++n) values_[n] = std::nearbyint(exact[n] * factor);
+      if (largest_sum(values_, quantizer) <= kLargestSum) break;
+    }
+    unit_ = static_cast<float>(1 / factor);
+  }
+
+  // What one unit of the sums is worth.
+  float unit() const { return unit_; }
+  Cell pair(int input, int term) const {
+    const auto half = [&](int c) {
+      return c < channels_ ? static_cast<std::uint32_t>(static_cast<std::int32_t>(values_[index(term, c)])) & 0xffffu : 0;
+    };
+    return static_cast<Cell>(half(2 * input) | half(2 * input + 1) << 16);
+  }
+
+ private:
+  std::size_t index(int term, int c) const { return static_cast<std::size_t>(term * channels_ + c); }
+
+  // The largest magnitude that a sum of any term can have: the worst pixels in all channels at once.
+  double largest_sum(const std::vector<double>& u, const Quantizer& quantizer) const {
+    double most = 0;
+    for (int term = 0; term < kTileTerms; ++term) {
+      const int i = term / kTileInputs, j = term % kTileInputs;
+      double up = 0, down = 0;
+      for (int c = 0; c < channels_; ++c) {
+        const double low = double{quantizer.low.data()[c]}, high = double{quantizer.high.data()[c]};
+        const double largest = largest_term(i, j, low, high), least = -largest_term(i, j, -high, -low);
+        const double w = u[index(term, c)];
+        up += std::max(w * largest, w * least);
+        down -= std::min(w * largest, w * least);
+      }
+      most = std::max({most, up, down});
+    }
+    return most;
+  }
+
+  int channels_;
+  std::vector<double> values_;
+  float unit_ = 0;
+};
+
+// From one channel's panel to the next an odd number of cache lines, so that the terms do not share the cache's sets.
+std::ptrdiff_t panel_of(int channels, int groups) {
+  return (std::ptrdiff_t{channels} * groups * kTilesInGroup / kFloatsPerLine | 1) * kFloatsPerLine;
+}
+
+}  // namespace
+
+WinogradScratch winograd_scratch(int inputs, int channels, int groups) {
+  const int passes = (channels + kPassChannels - 1) / kPassChannels;
+  WinogradScratch s;
+  s.input_panel = panel_of(inputs, groups);
+  s.sum_panel = panel_of(std::min(channels, 2 * ((cells_of(channels) + passes - 1) / passes)), groups);
+  if (passes == 1) {
+    // Each term's sums take the place of inputs that have been read: they end where its own inputs begin.
+    s.inputs = std::max(kTileTerms * s.sum_panel - (kTileTerms - 1) * s.input_panel, s.sum_panel);
+  } else {
+    s.inputs = kTileTerms * s.sum_panel;
+  }
+  s.size = static_cast<std::size_t>(std::max(s.inputs + kTileTerms * s.input_panel, kTileTerms * s.sum_panel));
+  return s;
+}
+
+bool pack_winograd(const Node& node, const float* weight, const float* bias, int max_block, PackedWinograd& out) {
+  if (!allocate(out, node.input_channels, node.channels, bias)) return false;
+  lay_out<float>(out, max_block, [&](int k, int input, int term) {
+    return static_cast<float>(
+        term_of(weight + (k * node.input_channels + input) * 9, term / kTileInputs, term % kTileInputs));
+  });
+  return true;
+}
+
+bool pack_winograd_int(const Node& node, const float* weight, const float* bias, const Quantizer& quantizer,
+                       int max_block, PackedWinograd& out) {
+  if (!allocate(out, cells_of(node.input_channels), node.channels, bias) ||
+      !out.scale.allocate(static_cast<std::size_t>(node.channels))) {
+    return false;
+  }
+  std::vector<IntegerFilters> filters;
+  filters.reserve(static_cast<std::size_t>(node.channels));
+  for (int k = 0; k < node.channels; ++k) {
+    filters.emplace_back(weight + std::ptrdiff_t{k} * node.input_channels * 9, node.input_channels, quantizer);
+    out.scale.data()[k] = filters.back().unit();
+  }
+  lay_out<Cell>(out, max_block, [&](int k, int input, int term) {
+    return filters[static_cast<std::size_t>(k)].pair(input, term);
+  });
   return true;
 }
 

@@ -1,10 +1,14 @@
-// A vector of one float: the reference level. Every operation rounds once, as the wider levels do.
+// A vector of one float, or one cell: the reference level. Every operation rounds once, as the wider levels do.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/winograd.hpp"
+
 namespace {
+
+using fastsr::Cell;
 
 struct Vec {
   static constexpr int kSize = 1;
@@ -48,6 +52,40 @@ inline void deinterleave(const Vec* in, Vec* out) {
 }
 inline void interleave(const Vec* in, Vec* out) {
   for (int i = 0; i < 4; ++i) out[i] = in[i];
+}
+
+// Two 16-bit integers; what leaves 16 bits wraps around.
+struct Cells {
+  static constexpr int kSize = 1;
+  std::int32_t v;
+};
+
+inline std::int32_t even_half(std::int32_t x) { return static_cast<std::int16_t>(static_cast<std::uint16_t>(x)); }
+inline std::int32_t odd_half(std::int32_t x) { return x >> 16; }
+inline Cells join(std::int32_t even, std::int32_t odd) {
+  const auto low = static_cast<std::uint32_t>(even) & 0xffffu, high = static_cast<std::uint32_t>(odd) << 16;
+  return {static_cast<std::int32_t>(low | high)};
+}
+
+inline Cells load(const Cell* p) { return {*p}; }
+inline void store(Cell* p, Cells x) { *p = x.v; }
+inline Cells broadcast_cell(Cell x) { return {x}; }
+inline Cells add16(Cells a, Cells b) { return join(even_half(a.v) + even_half(b.v), odd_half(a.v) + odd_half(b.v)); }
+inline Cells sub16(Cells a, Cells b) { return join(even_half(a.v) - even_half(b.v), odd_half(a.v) - odd_half(b.v)); }
+inline Cells quadruple16(Cells a) { return join(even_half(a.v) * 4, odd_half(a.v) * 4); }
+inline Cells shift_up(Cells, Cell edge) { return {edge}; }
+inline Cells shift_down(Cells, Cell edge) { return {edge}; }
+// sum + even a * even b + odd a * odd b, in 32 bits
+inline Cells dot(Cells a, Cells b, Cells sum) {
+  return {sum.v + even_half(a.v) * even_half(b.v) + odd_half(a.v) * odd_half(b.v)};
+}
+inline Vec to_floats(Cells x) { return {static_cast<float>(x.v)}; }
+inline Cells even_halves(Cells x) { return {even_half(x.v)}; }
+inline Cells odd_halves(Cells x) { return {odd_half(x.v)}; }
+// Round half to even, |x| < 2^15.
+inline Cells join_halves(Vec even, Vec odd) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23
+  return join(static_cast<std::int32_t>((even.v + magic) - magic), static_cast<std::int32_t>((odd.v + magic) - magic));
 }
 
 }  // namespace

@@ -4,6 +4,9 @@
 // A group is 16 tiles side by side: 4 rows of 64 columns, which begin at a multiple of 64 of the image's columns. A row
 // of a tiled value is a run of blocks [channel][pixel x mod 4][tile], 64 floats a channel, so that the six columns of
 // all tiles are whole vectors; then for each block the pixels beside it, [left, right][channel].
+//
+// In integers the same holds for pairs of channels: a cell is 32 bits, two neighbouring channels of a pixel as 16-bit
+// integers, and stands where a float of one channel stands otherwise. quantizer.hpp says what the integers mean.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +19,13 @@
 namespace fastsr {
 
 struct BoundStep;
+struct Quantizer;
+
+// Two 16-bit integers, the even channel in the low half. It may lie in memory that holds floats elsewhere.
+typedef std::int32_t Cell __attribute__((may_alias));
+
+// Cells that hold so many channels.
+constexpr int cells_of(int channels) { return (channels + 1) / 2; }
 
 constexpr int kTileRows = 4;       // output rows, and columns, of a tile
 constexpr int kTileInputs = 6;     // input rows, and columns
@@ -41,17 +51,22 @@ struct WinogradPass {
 };
 
 struct PackedWinograd {
-  int input_channels = 0;
+  int inputs = 0;  // input channels; in integers, their cells
   int channels = 0;
   std::vector<WinogradPass> passes;
-  AlignedFloats weights;
+  AlignedFloats weights;  // in integers, cells
+  AlignedFloats scale;    // in integers: what one unit of a channel's sums is worth
   AlignedFloats bias;
 };
 
-// Floats from one term's panel of a layer to the next, for `groups` groups.
-std::ptrdiff_t winograd_panel(int input_channels, int channels, int groups);
-// Floats of scratch memory that a layer needs.
-std::size_t winograd_scratch(int input_channels, int channels);
+// Where a layer's panels lie in its scratch memory, for `groups` groups; in floats, or cells.
+struct WinogradScratch {
+  std::ptrdiff_t input_panel = 0;  // from one term's inputs to the next
+  std::ptrdiff_t sum_panel = 0;    // likewise of the sums
+  std::ptrdiff_t inputs = 0;       // where the first panel of inputs lies; the sums begin at 0
+  std::size_t size = 0;
+};
+WinogradScratch winograd_scratch(int inputs, int channels, int groups);
 
 // One group. Plain rows are given at the group's column 0, channel 0, tiled ones at the block.
 struct TileGroup {
@@ -73,6 +88,7 @@ struct WinogradPiece {
   const PackedWinograd* conv = nullptr;
   Layout x_layout = Layout::plain;
   Layout y_layout = Layout::plain;
+  const Quantizer* y_quantizer = nullptr;  // packed
   std::ptrdiff_t x_pitch = 0;  // plain
   std::ptrdiff_t y_pitch = 0;  // plain
   std::ptrdiff_t other_pitch[kMaxOperands] = {};
@@ -83,18 +99,22 @@ struct WinogradPiece {
   float* scratch = nullptr;
 };
 
-// One row of a plain value, into tiles.
+// One row of a plain value, into tiles, or into tiles of cells.
 struct RelayoutRow {
   const float* x = nullptr;
   std::ptrdiff_t x_pitch = 0;
   std::int64_t x_begin = 0;  // column 0 of x, from the first block's column 0
   std::int64_t width = 0;
   float* y = nullptr;
+  const Quantizer* quantizer = nullptr;  // packed
   int channels = 0;
   std::int64_t blocks = 0;
 };
 
 // Transform a (K, C, 3, 3) weight; max_block: output channels of a level's register block. False: no memory.
 bool pack_winograd(const Node& node, const float* weight, const float* bias, int max_block, PackedWinograd& out);
+// The same for integers, which `quantizer` makes of the input.
+bool pack_winograd_int(const Node& node, const float* weight, const float* bias, const Quantizer& quantizer,
+                       int max_block, PackedWinograd& out);
 
 }  // namespace fastsr

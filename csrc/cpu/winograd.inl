@@ -4,7 +4,9 @@
 namespace fastsr {
 namespace {
 
-static_assert(kTilesInGroup % Vec::kSize == 0, "a group is whole vectors");
+static_assert(kTilesInGroup % Vec::kSize == 0 && Cells::kSize == Vec::kSize, "a group is whole vectors");
+
+alignas(64) constexpr float kZeros[kBlockColumns] = {};
 
 // ---- transforms ----
 
@@ -30,22 +32,80 @@ inline void transform_output(const Vec* m, Vec* y) {
   y[3] = add(fma(broadcast(8.0f), d, b), m[5]);
 }
 
-// One channel of a group: rows[i] is its run of 64 floats in tiles.
-inline void channel_in(const float* const* rows, const float* left, const float* right, float* v,
-                       std::ptrdiff_t panel) {
-  for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
-    Vec inner[4][kTileInputs];  // [row 1..4 of the transform][column]
-    alignas(64) float outer[2][kTileInputs][Vec::kSize];
+// The same in integers, in 16 bits: intermediate results may wrap around, no term does (quantizer.hpp).
+inline void transform_input(const Cells* d, Cells* v) {
+  const Cells a = sub16(d[4], quadruple16(d[2])), b = sub16(d[3], quadruple16(d[1]));
+  const Cells c = sub16(d[4], d[2]), half = sub16(d[3], d[1]), e = add16(half, half);
+  v[0] = add16(quadruple16(sub16(d[0], d[2])), c);
+  v[1] = add16(a, b);
+  v[2] = sub16(a, b);
+  v[3] = add16(c, e);
+  v[4] = sub16(c, e);
+  v[5] = sub16(sub16(d[5], d[3]), add16(e, e));
+}
+
+// A^T m, where m is what the terms' scales of pack_winograd.cpp made of it.
+inline void transform_output_int(const Vec* m, Vec* y) {
+  const Vec a = add(m[1], m[2]), b = sub(m[1], m[2]), c = add(m[3], m[4]), d = sub(m[3], m[4]);
+  y[0] = fma(broadcast(0.5f), c, add(m[0], a));
+  y[1] = add(b, d);
+  y[2] = fma(broadcast(2.0f), c, a);
+  y[3] = fma(broadcast(4.0f), add(d, m[5]), b);
+}
+
+// ---- floats and integers ----
+
+// What the algorithm does with one kind of number. V: a vector of them, T: one of them in memory.
+struct InFloats {
+  using V = Vec;
+  using T = float;
+  static V zero() { return broadcast(0.0f); }
+  static V all(T x) { return broadcast(x); }
+  static V multiply_add(V a, V b, V sum) { return fma(a, b, sum); }
+  static Vec sums(const T* p) { return load(p); }
+  static void output(const Vec* m, Vec* y) { transform_output(m, y); }
+  static Vec finish(const PackedWinograd& conv, int k, Vec y) { return add(y, broadcast(conv.bias.data()[k])); }
+};
+
+struct InIntegers {
+  using V = Cells;
+  using T = Cell;
+  static V zero() { return broadcast_cell(0); }
+  static V all(T x) { return broadcast_cell(x); }
+  static V multiply_add(V a, V b, V sum) { return dot(a, b, sum); }
+  static Vec sums(const T* p) { return to_floats(load(p)); }
+  static void output(const Vec* m, Vec* y) { transform_output_int(m, y); }
+  static Vec finish(const PackedWinograd& conv, int k, Vec y) {
+    return fma(y, broadcast(conv.scale.data()[k]), broadcast(conv.bias.data()[k]));
+  }
+};
+
+#if defined(FASTSR_VNNI)
+struct InIntegersVnni : InIntegers {
+  static V multiply_add(V a, V b, V sum) { return dot_vnni(a, b, sum); }
+};
+#endif
+
+// ---- in ----
+
+// One channel of a group, or one cell: rows[i] is its run of 64 in tiles.
+template <class A>
+inline void channel_in(const typename A::T* const* rows, const typename A::T* left, const typename A::T* right,
+                       typename A::T* v, std::ptrdiff_t panel) {
+  using V = typename A::V;
+  for (int h = 0; h < kTilesInGroup; h += V::kSize) {
+    V inner[4][kTileInputs];  // [row 1..4 of the transform][column]
+    alignas(64) typename A::T outer[2][kTileInputs][V::kSize];
 #pragma GCC unroll 6
     for (int j = 0; j < kTileInputs; ++j) {
-      Vec d[kTileInputs], t[kTileInputs];
+      V d[kTileInputs], t[kTileInputs];
 #pragma GCC unroll 6
       for (int i = 0; i < kTileInputs; ++i) {
-        const float* row = rows[i] + h;
+        const typename A::T* row = rows[i] + h;
         if (j == 0) {
           d[i] = h == 0 ? shift_up(load(row + 3 * kTilesInGroup), left[i]) : load(row + 3 * kTilesInGroup - 1);
         } else if (j == 5) {
-          d[i] = h + Vec::kSize == kTilesInGroup ? shift_down(load(row), right[i]) : load(row + 1);
+          d[i] = h + V::kSize == kTilesInGroup ? shift_down(load(row), right[i]) : load(row + 1);
         } else {
           d[i] = load(row + (j - 1) * kTilesInGroup);
         }
@@ -58,14 +118,14 @@ inline void channel_in(const float* const* rows, const float* left, const float*
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      Vec t[kTileInputs];
+      V t[kTileInputs];
       transform_input(inner[i], t);
 #pragma GCC unroll 6
       for (int j = 0; j < kTileInputs; ++j) store(v + ((i + 1) * kTileInputs + j) * panel + h, t[j]);
     }
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
-      Vec d[kTileInputs], t[kTileInputs];
+      V d[kTileInputs], t[kTileInputs];
 #pragma GCC unroll 6
       for (int j = 0; j < kTileInputs; ++j) d[j] = load(outer[i][j]);
       transform_input(d, t);
@@ -75,19 +135,20 @@ inline void channel_in(const float* const* rows, const float* left, const float*
   }
 }
 
-alignas(64) constexpr float kZeros[kBlockColumns] = {};
-
-void tiled_in(const WinogradPiece& a, const TileGroup& g, float* v, std::ptrdiff_t panel, int vectors) {
-  const int channels = a.conv->input_channels;
-  const float* rows[kTileInputs];
-  float left[kTileInputs], right[kTileInputs];
-  for (int c = 0; c < channels; ++c, v += vectors) {
+template <class A>
+void tiled_in(const WinogradPiece& a, const TileGroup& g, typename A::T* v, std::ptrdiff_t panel, int vectors) {
+  using T = typename A::T;
+  const int inputs = a.conv->inputs;
+  const T* rows[kTileInputs];
+  T left[kTileInputs], right[kTileInputs];
+  for (int c = 0; c < inputs; ++c, v += vectors) {
     for (int i = 0; i < kTileInputs; ++i) {
-      rows[i] = g.x[i] ? g.x[i] + c * kBlockColumns : kZeros;
-      left[i] = g.x[i] ? g.x_edges[i][c] : 0.0f;
-      right[i] = g.x[i] ? g.x_edges[i][channels + c] : 0.0f;
+      const T* edges = reinterpret_cast<const T*>(g.x_edges[i]);
+      rows[i] = g.x[i] ? reinterpret_cast<const T*>(g.x[i]) + c * kBlockColumns : reinterpret_cast<const T*>(kZeros);
+      left[i] = g.x[i] ? edges[c] : T{0};
+      right[i] = g.x[i] ? edges[inputs + c] : T{0};
     }
-    channel_in(rows, left, right, v, panel);
+    channel_in<A>(rows, left, right, v, panel);
   }
 }
 
@@ -115,7 +176,7 @@ void plain_in(const WinogradPiece& a, const TileGroup& g, float* v, std::ptrdiff
   const float* rows[kTileInputs];
   float left[kTileInputs] = {}, right[kTileInputs] = {};
   for (int i = 0; i < kTileInputs; ++i) rows[i] = g.x[i] ? tiles[i] : kZeros;
-  for (int c = 0; c < a.conv->input_channels; ++c, v += vectors) {
+  for (int c = 0; c < a.conv->inputs; ++c, v += vectors) {
     for (int i = 0; i < kTileInputs; ++i) {
       if (!g.x[i]) continue;
       const float* x = g.x[i] + c * a.x_pitch;
@@ -123,72 +184,77 @@ void plain_in(const WinogradPiece& a, const TileGroup& g, float* v, std::ptrdiff
       left[i] = pixel_or_zero(x, g.x_begin, g.x_end, -1);
       right[i] = pixel_or_zero(x, g.x_begin, g.x_end, kBlockColumns);
     }
-    channel_in(rows, left, right, v, panel);
+    channel_in<InFloats>(rows, left, right, v, panel);
   }
 }
 
 // ---- products ----
 
 // M output channels x N vectors of tiles: sums[m][n] = sum over c of u[c][m] * v[c][n].
-template <int M, int N>
-void multiply_block(const float* v, const float* u, float* sums, int channels, int vectors) {
-  Vec acc[M][N];
+template <class A, int M, int N>
+void multiply_block(const typename A::T* v, const typename A::T* u, typename A::T* sums, int inputs, int vectors) {
+  using V = typename A::V;
+  V acc[M][N];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) acc[m][n] = broadcast(0.0f);
+    for (int n = 0; n < N; ++n) acc[m][n] = A::zero();
   }
-  for (int c = 0; c < channels; ++c, v += vectors, u += M) {
-    Vec in[N];
+  for (int c = 0; c < inputs; ++c, v += vectors, u += M) {
+    V in[N];
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) in[n] = load(v + n * Vec::kSize);
+    for (int n = 0; n < N; ++n) in[n] = load(v + n * V::kSize);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
-      const Vec weight = broadcast(u[m]);
+      const V weight = A::all(u[m]);
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) acc[m][n] = fma(weight, in[n], acc[m][n]);
+      for (int n = 0; n < N; ++n) acc[m][n] = A::multiply_add(weight, in[n], acc[m][n]);
     }
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) store(sums + m * vectors + n * Vec::kSize, acc[m][n]);
+    for (int n = 0; n < N; ++n) store(sums + m * vectors + n * V::kSize, acc[m][n]);
   }
 }
 
-using MultiplyFunction = void (*)(const float*, const float*, float*, int, int);
+template <class A>
+using MultiplyFunction = void (*)(const typename A::T*, const typename A::T*, typename A::T*, int, int);
 
-template <int N, int M = kMaxTileBlock>
-MultiplyFunction pick_multiply(int m) {
+template <class A, int N, int M = kMaxTileBlock>
+MultiplyFunction<A> pick_multiply(int m) {
   if constexpr (M > 1) {
-    if (m < M) return pick_multiply<N, M - 1>(m);
+    if (m < M) return pick_multiply<A, N, M - 1>(m);
   }
-  return &multiply_block<M, N>;
+  return &multiply_block<A, M, N>;
 }
 
-// All terms of a pass: sums[term][k][tiles] from v[term][c][tiles]. `sums` may lie one panel before `v`.
-void multiply(const PackedWinograd& conv, const WinogradPass& pass, const float* v, float* sums, std::ptrdiff_t panel,
-              int vectors) {
-  const float* u = conv.weights.data() + pass.weights;
-  const int channels = conv.input_channels;
-  const int count = vectors / Vec::kSize;
-  for (int term = 0; term < kTileTerms; ++term, v += panel, sums += panel) {
-    float* to = sums;
+// All terms of a pass: sums[term][k][tiles] from v[term][c][tiles]. The sums of a term may take the place of inputs
+// that have been read.
+template <class A>
+void multiply(const PackedWinograd& conv, const WinogradPass& pass, const typename A::T* v, typename A::T* sums,
+              const WinogradScratch& at, int vectors) {
+  constexpr int kSize = A::V::kSize;
+  const typename A::T* u = reinterpret_cast<const typename A::T*>(conv.weights.data()) + pass.weights;
+  const int inputs = conv.inputs;
+  const int count = vectors / kSize;
+  for (int term = 0; term < kTileTerms; ++term, v += at.input_panel, sums += at.sum_panel) {
+    typename A::T* to = sums;
     for (const WinogradBlock& block : pass.blocks) {
       int n = 0;
       for (; n + kTileVectors <= count; n += kTileVectors) {
-        pick_multiply<kTileVectors>(block.count)(v + n * Vec::kSize, u, to + n * Vec::kSize, channels, vectors);
+        pick_multiply<A, kTileVectors>(block.count)(v + n * kSize, u, to + n * kSize, inputs, vectors);
       }
       if constexpr (kTileVectors > 2) {
         if (n + 2 <= count) {
-          pick_multiply<2>(block.count)(v + n * Vec::kSize, u, to + n * Vec::kSize, channels, vectors);
+          pick_multiply<A, 2>(block.count)(v + n * kSize, u, to + n * kSize, inputs, vectors);
           n += 2;
         }
       }
       for (; n < count; ++n) {
-        pick_multiply<1>(block.count)(v + n * Vec::kSize, u, to + n * Vec::kSize, channels, vectors);
+        pick_multiply<A, 1>(block.count)(v + n * kSize, u, to + n * kSize, inputs, vectors);
       }
-      u += channels * block.count;
+      u += inputs * block.count;
       to += block.count * vectors;
     }
   }
@@ -196,12 +262,19 @@ void multiply(const PackedWinograd& conv, const WinogradPass& pass, const float*
 
 // ---- out ----
 
-// The 4 rows of a group as a list of steps sees them: vector (i, j) is y[i] + channel * pitch + j * step + at.
+// The 4 rows of a group as a list of steps sees them: vector (i, j) is y[i] + channel * pitch + j * step + at; packed:
+// the same of the channel's cell.
 struct GroupRows {
   const float* other[kMaxOperands][kTileRows];
   std::ptrdiff_t other_pitch[kMaxOperands];
   int step;
+  bool packed;
 };
+
+inline Vec packed_operand(const BoundStep& s, const float* cells, int k) {
+  const Cells pair = load(reinterpret_cast<const Cell*>(cells));
+  return mul(to_floats(k % 2 == 0 ? even_halves(pair) : odd_halves(pair)), broadcast(s.other_scale[k]));
+}
 
 inline void group_step(const BoundStep& s, const GroupRows& rows, int operand, int k, int at, Vec (*o)[4]) {
   const Vec zero = broadcast(0.0f);
@@ -234,34 +307,38 @@ inline void group_step(const BoundStep& s, const GroupRows& rows, int operand, i
   for (int i = 0; i < kTileRows; ++i) {
     const float* other = rows.other[operand][i];
     if (!other) continue;  // a row that is not wanted
-    other += k * rows.other_pitch[operand] + at;
+    other += (rows.packed ? k / 2 : k) * rows.other_pitch[operand] + at;
     for (int j = 0; j < 4; ++j) {
-      const Vec w = load(other + j * rows.step);
+      const float* from = other + j * rows.step;
+      const Vec w = rows.packed ? packed_operand(s, from, k) : load(from);
       o[i][j] = s.op == StepOp::add ? add(o[i][j], w) : mul(o[i][j], w);
     }
   }
 }
 
-// Zero the pixels of a block from column `end` on, of all channels.
-inline void clear_block(float* y, int channels, int end) {
+// Zero the pixels of a block from column `end` on, of all channels, or cells.
+template <class A>
+inline void clear_block(typename A::T* y, int channels, int end) {
   for (int k = 0; k < channels; ++k) {
     for (int x = end; x < kBlockColumns; ++x) {
-      y[k * kBlockColumns + x % kTileRows * kTilesInGroup + x / kTileRows] = 0.0f;
+      y[k * kBlockColumns + x % kTileRows * kTilesInGroup + x / kTileRows] = 0;
     }
   }
 }
 
 // What the neighbours of a finished block see of it, and what it sees beyond the row's ends: nothing.
-inline void share_edges(const float* y, float* edges, int k0, int count, int channels, bool first, bool last) {
+template <class A>
+inline void share_edges(const typename A::T* y, typename A::T* edges, int k0, int count, int channels, bool first,
+                        bool last) {
   for (int k = k0; k < k0 + count; ++k) {
-    const float* block = y + k * kBlockColumns;
+    const typename A::T* block = y + k * kBlockColumns;
     if (first) {
-      edges[k] = 0.0f;
+      edges[k] = 0;
     } else {
       edges[k - channels] = block[0];  // the right edge of the block before
     }
     if (last) {
-      edges[channels + k] = 0.0f;
+      edges[channels + k] = 0;
     } else {
       edges[2 * channels + k] = block[kBlockColumns - 1];  // the left edge of the block behind
     }
@@ -269,26 +346,25 @@ inline void share_edges(const float* y, float* edges, int k0, int count, int cha
 }
 
 // One channel's 4 rows of outputs, finished and in the order of the output's layout.
-template <bool tiled>
-inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const float* sums, std::ptrdiff_t panel,
-                           int k, int h, Vec (*o)[4]) {
+template <class A, bool tiled>
+inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const typename A::T* sums,
+                           std::ptrdiff_t panel, int k, int h, Vec (*o)[4]) {
   Vec t[kTileRows][kTileInputs];
 #pragma GCC unroll 6
   for (int j = 0; j < kTileInputs; ++j) {
     Vec m[kTileInputs], y[kTileRows];
 #pragma GCC unroll 6
-    for (int i = 0; i < kTileInputs; ++i) m[i] = load(sums + (i * kTileInputs + j) * panel);
-    transform_output(m, y);
+    for (int i = 0; i < kTileInputs; ++i) m[i] = A::sums(sums + (i * kTileInputs + j) * panel);
+    A::output(m, y);
 #pragma GCC unroll 4
     for (int i = 0; i < kTileRows; ++i) t[i][j] = y[i];
   }
-  const Vec bias = broadcast(a.conv->bias.data()[k]);
 #pragma GCC unroll 4
   for (int i = 0; i < kTileRows; ++i) {
     Vec y[4];
-    transform_output(t[i], y);
+    A::output(t[i], y);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) y[j] = add(y[j], bias);
+    for (int j = 0; j < 4; ++j) y[j] = A::finish(*a.conv, k, y[j]);
     if (tiled) {
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j) o[i][j] = y[j];
@@ -309,6 +385,7 @@ void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
                std::ptrdiff_t panel, int vectors) {
   GroupRows rows;
   rows.step = kTilesInGroup;
+  rows.packed = false;
   for (int n = 0; n < kMaxOperands; ++n) {
     rows.other_pitch[n] = kBlockColumns;
     for (int i = 0; i < kTileRows; ++i) rows.other[n][i] = g.other[n][i];
@@ -316,7 +393,7 @@ void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
   for (int k = pass.k0; k < pass.k0 + pass.count; ++k, sums += vectors) {
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
       Vec o[kTileRows][4];
-      finish_channel<true>(a, rows, sums + h, panel, k, h, o);
+      finish_channel<InFloats, true>(a, rows, sums + h, panel, k, h, o);
       for (int i = 0; i < kTileRows; ++i) {
         if (!g.y[i]) continue;
         float* y = g.y[i] + k * kBlockColumns + h;
@@ -326,18 +403,68 @@ void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
   }
   for (int i = 0; i < kTileRows; ++i) {
     if (!g.y[i]) continue;
-    if (g.image_end < kBlockColumns) clear_block(g.y[i] + pass.k0 * kBlockColumns, pass.count, g.image_end);
-    share_edges(g.y[i], g.y_edges[i], pass.k0, pass.count, a.conv->channels, g.first, g.last);
+    if (g.image_end < kBlockColumns) clear_block<InFloats>(g.y[i] + pass.k0 * kBlockColumns, pass.count, g.image_end);
+    share_edges<InFloats>(g.y[i], g.y_edges[i], pass.k0, pass.count, a.conv->channels, g.first, g.last);
   }
 }
 
-void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const float* sums,
+// Pair of channels by pair of channels; the odd one of a last pair that has none is zero.
+template <class A>
+void packed_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const typename A::T* sums,
+                std::ptrdiff_t panel, int vectors) {
+  const Quantizer& q = *a.y_quantizer;
+  GroupRows rows;
+  rows.step = kTilesInGroup;
+  rows.packed = true;
+  for (int n = 0; n < kMaxOperands; ++n) {
+    rows.other_pitch[n] = kBlockColumns;
+    for (int i = 0; i < kTileRows; ++i) rows.other[n][i] = g.other[n][i];
+  }
+  const int end = pass.k0 + pass.count;
+  for (int k = pass.k0; k < end; k += 2, sums += 2 * vectors) {
+    for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
+      Vec o[2][kTileRows][4];
+      for (int odd = 0; odd < 2; ++odd) {
+        const Vec inverse = broadcast(q.inverse.data()[k + odd]);
+        const Vec low = broadcast(q.low.data()[k + odd]), high = broadcast(q.high.data()[k + odd]);
+        if (k + odd < end) {
+          finish_channel<A, true>(a, rows, sums + odd * vectors + h, panel, k + odd, h, o[odd]);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < kTileRows; ++i) {
+#pragma GCC unroll 4
+          for (int j = 0; j < 4; ++j) {
+            const Vec y = k + odd < end ? o[odd][i][j] : broadcast(0.0f);
+            o[odd][i][j] = min(max(mul(y, inverse), low), high);
+          }
+        }
+      }
+      for (int i = 0; i < kTileRows; ++i) {
+        if (!g.y[i]) continue;
+        Cell* y = reinterpret_cast<Cell*>(g.y[i]) + k / 2 * kBlockColumns + h;
+        for (int j = 0; j < 4; ++j) store(y + j * kTilesInGroup, join_halves(o[0][i][j], o[1][i][j]));
+      }
+    }
+  }
+  const int first = pass.k0 / 2, count = cells_of(pass.count);
+  for (int i = 0; i < kTileRows; ++i) {
+    if (!g.y[i]) continue;
+    Cell* y = reinterpret_cast<Cell*>(g.y[i]);
+    if (g.image_end < kBlockColumns) clear_block<InIntegers>(y + first * kBlockColumns, count, g.image_end);
+    share_edges<InIntegers>(y, reinterpret_cast<Cell*>(g.y_edges[i]), first, count, cells_of(a.conv->channels), g.first,
+                            g.last);
+  }
+}
+
+template <class A>
+void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const typename A::T* sums,
                std::ptrdiff_t panel, int vectors) {
   alignas(64) float whole[kTileRows][kBlockColumns];
   alignas(64) float others[kMaxOperands][kTileRows][kBlockColumns];
   const bool partial = g.y_begin > 0 || g.y_end < kBlockColumns;
   GroupRows rows;
   rows.step = Vec::kSize;
+  rows.packed = false;
   for (int n = 0; n < kMaxOperands; ++n) {
     rows.other_pitch[n] = partial ? 0 : a.other_pitch[n];
     for (int i = 0; i < kTileRows; ++i) rows.other[n][i] = !g.other[n][i] || !partial ? g.other[n][i] : others[n][i];
@@ -352,7 +479,7 @@ void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
     }
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
       Vec o[kTileRows][4];
-      finish_channel<false>(a, rows, sums + h, panel, k, h, o);
+      finish_channel<A, false>(a, rows, sums + h, panel, k, h, o);
       for (int i = 0; i < kTileRows; ++i) {
         if (!g.y[i]) continue;
         float* y = (partial ? whole[i] : g.y[i] + k * a.y_pitch) + h * 4;
@@ -369,33 +496,33 @@ void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
   }
 }
 
-void winograd(const WinogradPiece& a) {
-  conv_rows.fetch_add(1, std::memory_order_relaxed);
+template <class A, class In, class Out>
+void winograd_piece(const WinogradPiece& a, const In& in, const Out& out) {
   const PackedWinograd& conv = *a.conv;
-  const int vectors = a.group_count * kTilesInGroup;  // floats of a channel in a panel
-  const std::ptrdiff_t panel = winograd_panel(conv.input_channels, conv.channels, a.group_count);
-  const bool single = conv.passes.size() == 1;
-  float* v = single ? a.scratch + panel : a.scratch;
-  float* sums = single ? a.scratch : a.scratch + kTileTerms * panel;
-  for (int n = 0; n < a.group_count; ++n) {
-    float* to = v + n * kTilesInGroup;
-    if (a.x_layout == Layout::tiled) {
-      tiled_in(a, a.groups[n], to, panel, vectors);
-    } else {
-      plain_in(a, a.groups[n], to, panel, vectors);
-    }
-  }
+  const int vectors = a.group_count * kTilesInGroup;  // of a channel in a panel
+  const WinogradScratch at = winograd_scratch(conv.inputs, conv.channels, a.group_count);
+  typename A::T* sums = reinterpret_cast<typename A::T*>(a.scratch);
+  typename A::T* v = sums + at.inputs;
+  for (int n = 0; n < a.group_count; ++n) in(a, a.groups[n], v + n * kTilesInGroup, at.input_panel, vectors);
   for (const WinogradPass& pass : conv.passes) {
-    multiply(conv, pass, v, sums, panel, vectors);
+    multiply<A>(conv, pass, v, sums, at, vectors);
     for (int n = 0; n < a.group_count; ++n) {
-      const float* from = sums + n * kTilesInGroup;
-      if (a.y_layout == Layout::tiled) {
-        tiled_out(a, a.groups[n], pass, from, panel, vectors);
-      } else {
-        plain_out(a, a.groups[n], pass, from, panel, vectors);
-      }
+      out(a, a.groups[n], pass, sums + n * kTilesInGroup, at.sum_panel, vectors);
     }
   }
+}
+
+void winograd(const WinogradPiece& a) {
+  winograd_piece<InFloats>(a, a.x_layout == Layout::tiled ? tiled_in<InFloats> : plain_in,
+                           a.y_layout == Layout::tiled    ? tiled_out
+                           : a.y_layout == Layout::packed ? packed_out<InFloats>
+                                                          : plain_out<InFloats>);
+}
+
+// The input is packed.
+template <class A>
+void winograd_int(const WinogradPiece& a) {
+  winograd_piece<A>(a, tiled_in<A>, a.y_layout == Layout::packed ? packed_out<A> : plain_out<A>);
 }
 
 void relayout(const RelayoutRow& a) {
@@ -409,8 +536,44 @@ void relayout(const RelayoutRow& a) {
     }
   }
   for (std::int64_t b = 0; b < a.blocks; ++b) {
-    share_edges(a.y + b * a.channels * kBlockColumns, edges + b * 2 * a.channels, 0, a.channels, a.channels, b == 0,
+    share_edges<InFloats>(a.y + b * a.channels * kBlockColumns, edges + b * 2 * a.channels, 0, a.channels, a.channels, b == 0,
                 b == a.blocks - 1);
+  }
+}
+
+// 64 columns of two plain channels into cells; odd: nullptr where there is none.
+inline void to_cells(const Quantizer& q, int k, const float* even, const float* odd, int begin, int end, Cell* cells) {
+  alignas(64) float tiles[2][kBlockColumns];
+  to_tiles(even, begin, end, tiles[0]);
+  if (odd) to_tiles(odd, begin, end, tiles[1]);
+  const Vec zero = broadcast(0.0f);
+  for (int x = 0; x < kBlockColumns; x += Vec::kSize) {
+    Vec half[2];
+    for (int i = 0; i < 2; ++i) {
+      const Vec y = mul(i == 0 || odd ? load(tiles[i] + x) : zero, broadcast(q.inverse.data()[k + i]));
+      half[i] = min(max(y, broadcast(q.low.data()[k + i])), broadcast(q.high.data()[k + i]));
+    }
+    store(cells + x, join_halves(half[0], half[1]));
+  }
+}
+
+void pack(const RelayoutRow& a) {
+  const int cells = cells_of(a.channels);
+  Cell* y = reinterpret_cast<Cell*>(a.y);
+  Cell* edges = y + a.blocks * cells * kBlockColumns;
+  for (std::int64_t b = 0; b < a.blocks; ++b) {
+    const std::int64_t from = b * kBlockColumns - a.x_begin;  // column of x at the block's column 0
+    const int begin = from < 0 ? static_cast<int>(-from) : 0;
+    const int end = a.width - from < kBlockColumns ? static_cast<int>(a.width - from) : kBlockColumns;
+    for (int k = 0; k < a.channels; k += 2) {
+      const float* even = a.x + k * a.x_pitch + from;
+      to_cells(*a.quantizer, k, even, k + 1 < a.channels ? even + a.x_pitch : nullptr, begin, end,
+               y + (b * cells + k / 2) * kBlockColumns);
+    }
+  }
+  for (std::int64_t b = 0; b < a.blocks; ++b) {
+    share_edges<InIntegers>(y + b * cells * kBlockColumns, edges + b * 2 * cells, 0, cells, cells, b == 0,
+                            b == a.blocks - 1);
   }
 }
 

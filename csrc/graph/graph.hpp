@@ -29,8 +29,9 @@ enum class NodeOp { conv, pointwise, concat, slice, pixel_shuffle, resize, relay
 enum class ResizeMode { nearest, bilinear, bicubic };
 
 // How a convolution is computed, and how rows lie in memory; the engine chooses (runtime/lower.hpp).
-enum class Algorithm { direct, winograd };
-enum class Layout { plain, tiled };
+// winograd_int: in integers. packed: tiles of cells, see cpu/winograd.hpp.
+enum class Algorithm { direct, winograd, winograd_int };
+enum class Layout { plain, tiled, packed };
 
 // Values are numbered: 0 is the image, i + 1 the output of node i.
 struct Node {
@@ -48,6 +49,8 @@ struct Node {
   int factor = 1;  // pixel_shuffle, resize
   ResizeMode mode = ResizeMode::nearest;
   float cubic_a = -0.5f;
+
+  int ranges = -1;  // tensor (2, channels): the least and the largest value of each channel, or -1: not known
 
   int input_channels = 0;  // of inputs[0]
   int channels = 0;        // of the output
@@ -83,6 +86,12 @@ struct Graph {
   Layout value_layout(int value) const {
     return value == 0 ? Layout::plain : nodes[static_cast<std::size_t>(value - 1)].layout;
   }
+  // 32-bit words that hold a pixel.
+  int value_words(int value) const {
+    const int all = value_channels(value);
+    return value_layout(value) == Layout::packed ? (all + 1) / 2 : all;
+  }
+  int value_ranges(int value) const { return value == 0 ? -1 : nodes[static_cast<std::size_t>(value - 1)].ranges; }
   int value_scale(int value) const { return value == 0 ? 1 : nodes[static_cast<std::size_t>(value - 1)].scale; }
 };
 

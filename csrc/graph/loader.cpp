@@ -83,7 +83,8 @@ class GraphReader {
     if (graph.value_channels(graph.output) != graph.out_channels || graph.value_scale(graph.output) != graph.scale) {
       return bad_file("the output's channels or scale are not what the graph says");
     }
-    return {};
+    const Json* ranges = json.find("ranges");
+    return ranges ? read_ranges(*ranges, graph) : Status();
   }
 
  private:
@@ -100,6 +101,25 @@ class GraphReader {
 
   const std::vector<std::int64_t>& shape(int tensor) const {
     return file_.tensors[static_cast<std::size_t>(tensor)].shape;
+  }
+
+  // {value: tensor (2, channels)}
+  Status read_ranges(const Json& json, Graph& graph) {
+    if (json.kind != Json::Kind::object) return bad_file("the ranges are not an object");
+    for (const auto& [name, tensor] : json.object) {
+      const auto found = values_.find(name);
+      if (found == values_.end() || found->second == 0) return bad_file("ranges of " + quoted(name) + ", which is no node");
+      Node& node = graph.nodes[static_cast<std::size_t>(found->second - 1)];
+      if (tensor.kind != Json::Kind::string) return wrong(node, "its ranges are no tensor's name");
+      FASTSR_TRY(tensor_index(node, tensor.string, node.ranges));
+      const std::vector<std::int64_t>& s = shape(node.ranges);
+      if (s.size() != 2 || s[0] != 2 || s[1] != node.channels) return wrong(node, "its ranges have the wrong shape");
+      const float* low = file_.tensor(node.ranges);
+      for (int c = 0; c < node.channels; ++c) {
+        if (low[c] > low[c + node.channels]) return wrong(node, "a range ends before it begins");
+      }
+    }
+    return {};
   }
 
   Status read_node(const Json& json, const Graph& graph, Node& node) {

@@ -291,12 +291,21 @@ py::dict plan(const Network& network, std::int64_t height, std::int64_t width, c
   return result;
 }
 
+const char* name_of(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::direct: return "direct";
+    case Algorithm::winograd: return "winograd";
+    case Algorithm::winograd_int: return "winograd_int";
+  }
+  return "";
+}
+
 // How each convolution is computed.
 py::dict algorithms(const Network& network) {
   py::dict result;
   for (const Node& node : network.graph().nodes) {
     if (node.op != NodeOp::conv) continue;
-    result[node.name.c_str()] = node.algorithm == Algorithm::winograd ? "winograd" : "direct";
+    result[node.name.c_str()] = name_of(node.algorithm);
   }
   return result;
 }
@@ -314,8 +323,8 @@ std::unique_ptr<Model> open_model(const py::bytes& bytes) {
   return take(Model::open(data, static_cast<std::size_t>(size)));
 }
 
-Network& network_of(Model& model, int scale, int channels, const std::string& isa, bool winograd) {
-  return *take(model.network(scale, channels, *take(select_isa(isa)), winograd));
+Network& network_of(Model& model, int scale, int channels, const std::string& isa, bool winograd, bool integers) {
+  return *take(model.network(scale, channels, *take(select_isa(isa)), {winograd, integers}));
 }
 
 py::dict isa_info() {
@@ -362,7 +371,7 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("name", [](const Model& model) { return model.file().name; })
       .def_property_readonly("sha256", [](const Model& model) { return model.file().sha256; })
       .def("network", &network_of, py::arg("scale"), py::arg("channels"), py::arg("isa") = "",
-           py::arg("winograd") = true, py::return_value_policy::reference_internal);
+           py::arg("winograd") = true, py::arg("integers") = false, py::return_value_policy::reference_internal);
 
   m.def("isa_levels", &isa_info, "ISA levels of this build, slowest first: whether usable, rows convolved so far.");
   m.def("selected_isa", [] { return take(select_isa(""))->name; }, "The level that a new network takes.");

@@ -26,71 +26,112 @@ std::vector<int> depths_of(const Graph& graph) {
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     for (int input : node.inputs) depth[i + 1] = std::max(depth[i + 1], depth[at(input)]);
-    if (node.algorithm == Algorithm::winograd) ++depth[i + 1];
+    if (node.algorithm != Algorithm::direct) ++depth[i + 1];
   }
   return depth;
 }
 
-// Tiled are the values that Winograd layers make, and that only Winograd layers read. A layer's operands have the
-// layout of its output.
+// The layout in which an algorithm reads its input.
+Layout layout_of(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::direct: return Layout::plain;
+    case Algorithm::winograd: return Layout::tiled;
+    case Algorithm::winograd_int: return Layout::packed;
+  }
+  return Layout::plain;
+}
+
+// Whether input n of a node is read in tiles, or cells, where it has them: the first input in the layout of the node's
+// algorithm, operands in that of its output.
+Layout wanted_layout(const Node& node, std::size_t n) { return n == 0 ? layout_of(node.algorithm) : node.layout; }
+
+// In cells are the values whose ranges are known, that Winograd layers make, and that only layers in integers read; so
+// are all operands of a layer whose output is. In tiles are those that only Winograd layers in floats make and read.
 void choose_layouts(Graph& graph) {
-  std::vector<bool> tiled(graph.nodes.size() + 1);
+  const auto ranges_known = [&](const Node& node) {
+    return node.ranges >= 0 && std::all_of(node.inputs.begin() + 1, node.inputs.end(),
+                                           [&](int operand) { return graph.value_ranges(operand) >= 0; });
+  };
+  // What is read by both kinds is plain; a guess by the first reader is mended below.
+  std::vector<bool> in_cells(graph.nodes.size() + 1);
+  for (const Node& node : graph.nodes) {
+    for (int input : node.inputs) {
+      if (node.algorithm == Algorithm::winograd_int) in_cells[at(input)] = true;
+    }
+  }
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    tiled[i + 1] = graph.nodes[i].algorithm == Algorithm::winograd && static_cast<int>(i + 1) != graph.output;
+    Node& node = graph.nodes[i];
+    if (node.algorithm == Algorithm::direct || static_cast<int>(i + 1) == graph.output) {
+      node.layout = Layout::plain;
+    } else if (in_cells[i + 1] || node.algorithm == Algorithm::winograd_int) {
+      node.layout = ranges_known(node) ? Layout::packed : Layout::plain;
+    } else {
+      node.layout = Layout::tiled;
+    }
   }
   for (bool changed = true; changed;) {
     changed = false;
-    for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-      const Node& node = graph.nodes[i];
-      const bool reads_tiles = node.algorithm == Algorithm::winograd;
+    for (const Node& node : graph.nodes) {
       for (std::size_t n = 0; n < node.inputs.size(); ++n) {
-        const bool fits = reads_tiles && (n == 0 || tiled[i + 1]);
-        if (fits || !tiled[at(node.inputs[n])]) continue;
-        tiled[at(node.inputs[n])] = false;
+        if (node.inputs[n] == 0) continue;
+        Layout& layout = graph.nodes[at(node.inputs[n] - 1)].layout;
+        if (layout == Layout::plain || layout == wanted_layout(node, n)) continue;
+        layout = Layout::plain;
         changed = true;
       }
     }
   }
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    graph.nodes[i].layout = tiled[i + 1] ? Layout::tiled : Layout::plain;
-  }
 }
 
-// Give operands of tiled outputs that are plain a tiled copy, which Winograd layers then read in every place.
+// Whether a plain value must be copied for input n of a node: layers in floats read plain inputs themselves.
+bool needs_copy(const Graph& graph, const Node& node, std::size_t n) {
+  const Layout wanted = wanted_layout(node, n);
+  return graph.value_layout(node.inputs[n]) == Layout::plain && wanted != Layout::plain &&
+         (n > 0 || wanted == Layout::packed);
+}
+
+// Give layers that need a plain value in tiles or cells a copy of it, which all that can read it then do.
 Graph with_relayouts(const Graph& graph) {
-  std::vector<bool> copied(graph.nodes.size() + 1);
+  std::vector<bool> copied[2];  // tiled, packed
+  for (std::vector<bool>& values : copied) values.resize(graph.nodes.size() + 1);
+  const auto kind = [](Layout layout) { return layout == Layout::packed ? 1 : 0; };
   for (const Node& node : graph.nodes) {
-    if (node.layout != Layout::tiled) continue;
-    for (std::size_t n = 1; n < node.inputs.size(); ++n) {
-      if (graph.value_layout(node.inputs[n]) == Layout::plain) copied[at(node.inputs[n])] = true;
+    for (std::size_t n = 0; n < node.inputs.size(); ++n) {
+      if (needs_copy(graph, node, n)) copied[kind(wanted_layout(node, n))][at(node.inputs[n])] = true;
     }
   }
   Graph out = graph;
   out.nodes.clear();
-  std::vector<int> value(graph.nodes.size() + 1), copy(graph.nodes.size() + 1);
-  auto add_copy = [&](int of) {
-    Node node;
-    node.op = NodeOp::relayout;
-    node.name = "tiles of " + (of == 0 ? std::string("the image") : graph.nodes[at(of - 1)].name);
-    node.inputs = {value[at(of)]};
-    node.input_channels = node.channels = graph.value_channels(of);
-    node.scale = graph.value_scale(of);
-    node.layout = Layout::tiled;
-    out.nodes.push_back(node);
-    copy[at(of)] = static_cast<int>(out.nodes.size());
+  std::vector<int> value(graph.nodes.size() + 1), copy[2] = {value, value};
+  auto add_copies = [&](int of) {
+    for (Layout layout : {Layout::tiled, Layout::packed}) {
+      if (!copied[kind(layout)][at(of)]) continue;
+      Node node;
+      node.op = NodeOp::relayout;
+      node.name = (layout == Layout::tiled ? "tiles of " : "cells of ") +
+                  (of == 0 ? std::string("the image") : graph.nodes[at(of - 1)].name);
+      node.inputs = {value[at(of)]};
+      node.input_channels = node.channels = graph.value_channels(of);
+      node.scale = graph.value_scale(of);
+      node.ranges = graph.value_ranges(of);
+      node.layout = layout;
+      out.nodes.push_back(node);
+      copy[kind(layout)][at(of)] = static_cast<int>(out.nodes.size());
+    }
   };
-  if (copied[0]) add_copy(0);
+  add_copies(0);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     Node node = graph.nodes[i];
     for (std::size_t n = 0; n < node.inputs.size(); ++n) {
       const std::size_t input = at(node.inputs[n]);
-      const bool wants_tiles =
-          node.algorithm == Algorithm::winograd && (n == 0 || node.layout == Layout::tiled) && copied[input];
-      node.inputs[n] = wants_tiles ? copy[input] : value[input];
+      const Layout wanted = wanted_layout(graph.nodes[i], n);
+      const bool from_copy = graph.value_layout(node.inputs[n]) == Layout::plain && wanted != Layout::plain &&
+                             copied[kind(wanted)][input];
+      node.inputs[n] = from_copy ? copy[kind(wanted)][input] : value[input];
     }
     out.nodes.push_back(std::move(node));
     value[i + 1] = static_cast<int>(out.nodes.size());
-    if (copied[i + 1]) add_copy(static_cast<int>(i + 1));
+    add_copies(static_cast<int>(i + 1));
   }
   out.output = value[at(graph.output)];
   return out;
@@ -98,11 +139,13 @@ Graph with_relayouts(const Graph& graph) {
 
 }  // namespace
 
-Graph lower(const Graph& graph, bool winograd) {
+Graph lower(const Graph& graph, const Lowering& how) {
   Graph out = graph;
-  if (!winograd) return out;
+  if (!how.winograd) return out;
   for (Node& node : out.nodes) {
-    if (suits_winograd(node)) node.algorithm = Algorithm::winograd;
+    if (!suits_winograd(node)) continue;
+    const bool integers = how.integers && out.value_ranges(node.inputs[0]) >= 0;
+    node.algorithm = integers ? Algorithm::winograd_int : Algorithm::winograd;
   }
   // A layer's tiles begin one row above those of the layer before: it then waits for one row, and not for four.
   const std::vector<int> depths = depths_of(out);

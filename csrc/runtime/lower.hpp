@@ -1,12 +1,21 @@
-// From the graph of a file to the graph that the engine runs: which convolutions are computed by Winograd's algorithm,
-// and which values are kept in tiles for it. Depends on the graph alone, never on an image: the same bits for all.
+// From the graph of a file to the graph that the engine runs: which convolutions are computed by Winograd's algorithm
+// and in which arithmetic, and which values are kept in tiles for it. Depends on the graph alone, never on an image: the
+// same bits for all.
 #pragma once
 
 #include "graph/graph.hpp"
 
 namespace fastsr {
 
-// winograd: whether that algorithm may be taken; without it every convolution is direct.
-Graph lower(const Graph& graph, bool winograd);
+struct Lowering {
+  bool winograd = true;   // may that algorithm be taken; without it every convolution is direct, and in floats
+  bool integers = false;  // may convolutions be in integers: those whose input's ranges the file knows
+};
+
+inline bool operator==(const Lowering& a, const Lowering& b) {
+  return a.winograd == b.winograd && a.integers == b.integers;
+}
+
+Graph lower(const Graph& graph, const Lowering& how);
 
 }  // namespace fastsr

@@ -1,5 +1,6 @@
 #include "runtime/model.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -12,6 +13,10 @@ std::string name_of(int scale, int channels) {
   return "x" + std::to_string(scale) + " for " + std::to_string(channels) + " channels";
 }
 
+bool knows_ranges(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) { return node.ranges >= 0; });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Model>> Model::open(const void* bytes, std::size_t size) {
@@ -22,19 +27,23 @@ Result<std::unique_ptr<Model>> Model::open(const void* bytes, std::size_t size) 
   return Result<std::unique_ptr<Model>>(std::move(model));
 }
 
-Result<Network*> Model::network(int scale, int channels, const Kernels& kernels, bool winograd) {
+Result<Network*> Model::network(int scale, int channels, const Kernels& kernels, const Lowering& how) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& network : networks_) {
     const Graph& graph = network->graph();
     if (graph.scale == scale && graph.channels == channels && &network->kernels() == &kernels &&
-        network->winograd() == winograd) {
+        network->lowering() == how) {
       return network.get();
     }
   }
   std::string known;
   for (const Graph& graph : file_.graphs) {
     if (graph.scale == scale && graph.channels == channels) {
-      Result<std::unique_ptr<Network>> made = Network::make(file_, graph, kernels, winograd);
+      if (how.integers && !knows_ranges(graph)) {
+        return Status(Code::option, "the model cannot run in int8: it does not say which values its layers have; "
+                                    "'fastsr quantize' finds that out from images");
+      }
+      Result<std::unique_ptr<Network>> made = Network::make(file_, graph, kernels, how);
       if (!made.ok()) return made.status();
       networks_.push_back(std::move(made.value()));
       return networks_.back().get();

@@ -18,8 +18,9 @@ class Model {
   static Result<std::unique_ptr<Model>> open(const void* bytes, std::size_t size);
 
   const ModelFile& file() const { return file_; }
-  // The network for this scale and this many channels. It lives as long as the model.
-  Result<Network*> network(int scale, int channels, const Kernels& kernels, bool winograd = true);
+  // The network for this scale and this many channels. It lives as long as the model. Code::option where it is asked
+  // for in integers and the file does not say which values its layers have.
+  Result<Network*> network(int scale, int channels, const Kernels& kernels, const Lowering& how = {});
   // Give back the memory that the networks keep for their next call.
   void release();
 

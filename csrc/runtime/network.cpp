@@ -3,7 +3,6 @@
 #include <string>
 
 #include "core/thread_pool.hpp"
-#include "runtime/lower.hpp"
 #include "runtime/session.hpp"
 
 namespace fastsr {
@@ -45,28 +44,43 @@ Status ViewSink::prepare(Range rows, Range columns, ImageView& view) {
 }
 
 Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Graph& graph, const Kernels& kernels,
-                                               bool winograd) {
+                                               const Lowering& how) {
   std::unique_ptr<Network> network(new Network);
   network->file_ = &file;
-  network->winograd_ = winograd;
-  network->graph_ = lower(graph, winograd);
+  network->lowering_ = how;
+  network->graph_ = lower(graph, how);
   network->kernels_ = &kernels;
   network->pipeline_ = make_pipeline(network->graph_);
-  const std::vector<Node>& nodes = network->graph_.nodes;
-  network->convs_.resize(nodes.size());
-  network->winograds_.resize(nodes.size());
+  if (!network->pack()) return Status(Code::out_of_memory, "the system has no memory for the weights");
+  return Result<std::unique_ptr<Network>>(std::move(network));
+}
+
+bool Network::pack() {
+  const std::vector<Node>& nodes = graph_.nodes;
+  convs_.resize(nodes.size());
+  winograds_.resize(nodes.size());
+  quantizers_.resize(nodes.size() + 1);
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = nodes[i];
-    if (node.op != NodeOp::conv) continue;
-    const float* weight = file.tensor(node.weight);
-    const float* bias = node.bias >= 0 ? file.tensor(node.bias) : nullptr;
-    if (!(node.algorithm == Algorithm::winograd
-              ? pack_winograd(node, weight, bias, kernels.max_tile_block, network->winograds_[i])
-              : pack_conv(node, weight, bias, kernels, network->convs_[i]))) {
-      return Status(Code::out_of_memory, "the system has no memory for the weights");
+    if (node.layout == Layout::packed &&
+        !make_quantizer(file_->tensor(node.ranges), node.channels, quantizers_[i + 1])) {
+      return false;
     }
+    if (node.op != NodeOp::conv) continue;
+    const float* weight = file_->tensor(node.weight);
+    const float* bias = node.bias >= 0 ? file_->tensor(node.bias) : nullptr;
+    const int max_block = kernels_->max_tile_block;
+    bool packed = false;
+    switch (node.algorithm) {
+      case Algorithm::direct: packed = pack_conv(node, weight, bias, *kernels_, convs_[i]); break;
+      case Algorithm::winograd: packed = pack_winograd(node, weight, bias, max_block, winograds_[i]); break;
+      case Algorithm::winograd_int:
+        packed = pack_winograd_int(node, weight, bias, quantizer(node.inputs[0]), max_block, winograds_[i]);
+        break;
+    }
+    if (!packed) return false;
   }
-  return Result<std::unique_ptr<Network>>(std::move(network));
+  return true;
 }
 
 Network::~Network() { drop_idle(); }

@@ -11,6 +11,7 @@
 #include "core/status.hpp"
 #include "cpu/kernels.hpp"
 #include "graph/graph.hpp"
+#include "runtime/lower.hpp"
 #include "runtime/plan.hpp"
 
 namespace fastsr {
@@ -72,9 +73,8 @@ class Session;
 class Network {
  public:
   // `file` must outlive the network.
-  // winograd: false computes every convolution directly, slower and with less rounding.
   static Result<std::unique_ptr<Network>> make(const ModelFile& file, const Graph& graph, const Kernels& kernels,
-                                               bool winograd = true);
+                                               const Lowering& how = {});
   ~Network();
 
   Status run(const Request& request);
@@ -88,14 +88,16 @@ class Network {
   // As it runs, see lower().
   const Graph& graph() const { return graph_; }
   const Kernels& kernels() const { return *kernels_; }
-  bool winograd() const { return winograd_; }
+  const Lowering& lowering() const { return lowering_; }
   const Pipeline& pipeline() const { return pipeline_; }
   const ModelFile& file() const { return *file_; }
   const PackedConv& conv(int node) const { return convs_[static_cast<std::size_t>(node)]; }
   const PackedWinograd& winograd(int node) const { return winograds_[static_cast<std::size_t>(node)]; }
+  const Quantizer& quantizer(int value) const { return quantizers_[static_cast<std::size_t>(value)]; }
 
  private:
   Network() = default;
+  bool pack();  // the weights; false: no memory
   Status check(const Request& request) const;
   PlanLimits limits(const Request& request) const;
   void drop_idle();
@@ -103,10 +105,11 @@ class Network {
   const ModelFile* file_ = nullptr;
   Graph graph_;
   const Kernels* kernels_ = nullptr;
-  bool winograd_ = true;
+  Lowering lowering_;
   Pipeline pipeline_;
   std::vector<PackedConv> convs_;  // of each node; empty for other operations
   std::vector<PackedWinograd> winograds_;
+  std::vector<Quantizer> quantizers_;  // of each value; empty where it is not in cells
   std::mutex mutex_;
   std::vector<std::unique_ptr<Session>> idle_;  // guarded by mutex_; all of the call that ran last
 };

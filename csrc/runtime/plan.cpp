@@ -30,7 +30,7 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
 Reach reach_of(const Node& node) {
-  return {node.own_scale(), node.halo_rows(), node.halo_columns(), node.algorithm == Algorithm::winograd,
+  return {node.own_scale(), node.halo_rows(), node.halo_columns(), node.algorithm != Algorithm::direct,
           node.row_anchor};
 }
 
@@ -96,7 +96,7 @@ std::vector<std::int64_t> widest_columns(const Pipeline& p, const Plan& plan) {
     needed(p, extent, wanted, false, columns);
     for (std::size_t v = 0; v < columns.size(); ++v) {
       const int value = static_cast<int>(v);
-      const bool tiled = p.graph->value_layout(value) == Layout::tiled;
+      const bool tiled = p.graph->value_layout(value) != Layout::plain;
       const std::int64_t all = plan.width * p.graph->value_scale(value);
       std::int64_t width = tiled ? blocks_of(columns[v]).size() : columns[v].size();
       if (tiled && anywhere) width = ((columns[v].size() - 2) / kBlockColumns + 2) * kBlockColumns;
@@ -129,22 +129,23 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     plan.scratch_floats = std::max(plan.scratch_floats, floats);
   }
   for (const Node& node : p.graph->nodes) {
-    if (node.algorithm != Algorithm::winograd) continue;
-    plan.scratch_floats = std::max(plan.scratch_floats, winograd_scratch(node.input_channels, node.channels));
+    if (node.algorithm == Algorithm::direct) continue;
+    const int inputs = p.graph->value_words(node.inputs[0]);
+    plan.scratch_floats = std::max(plan.scratch_floats, winograd_scratch(inputs, node.channels, kMaxGroups).size);
   }
   plan.scratch_floats = (plan.scratch_floats + kLineFloats - 1) / kLineFloats * kLineFloats;
   plan.pitch.assign(at(p.pools), 0);
   plan.slot_floats.assign(at(p.pools), 0);
   for (std::size_t v = 0; v < p.pool_of.size(); ++v) {
     const std::size_t pool = at(p.pool_of[v]);
-    const int channels = p.graph->value_channels(static_cast<int>(v));
-    const bool tiled = p.graph->value_layout(static_cast<int>(v)) == Layout::tiled;
+    const int words = p.graph->value_words(static_cast<int>(v));
+    const bool tiled = p.graph->value_layout(static_cast<int>(v)) != Layout::plain;
     const std::int64_t floats =
-        tiled ? widest[pool] / kBlockColumns * (kBlockColumns + 2) * channels : widest[pool] + 2 * kRowPad;
+        tiled ? widest[pool] / kBlockColumns * (kBlockColumns + 2) * words : widest[pool] + 2 * kRowPad;
     // An odd number of cache lines spreads the channels, or the rows, over the cache's sets.
     const std::int64_t line = ((floats + kFloatsPerLine - 1) / kFloatsPerLine | 1) * kFloatsPerLine;
     plan.pitch[pool] = tiled ? 0 : line;
-    plan.slot_floats[pool] = static_cast<std::size_t>(tiled ? line : line * channels);
+    plan.slot_floats[pool] = static_cast<std::size_t>(tiled ? line : line * words);
   }
   std::size_t floats = plan.scratch_floats * at(limits.threads) + kOverread;
   for (int pool = 0; pool < p.pools; ++pool) floats += plan.slot_floats[at(pool)] * at(plan.slots[at(pool)]);

@@ -131,13 +131,13 @@ float* Session::row(int value, std::int64_t y, std::int64_t column) const {
 float* Session::tiles(int value, std::int64_t y, std::int64_t x) const {
   const std::vector<float*>& ring = rings_[at(value)];
   const std::int64_t before = x - blocks_of(columns_[at(value)]).begin;
-  return ring[at(y) & (ring.size() - 1)] + before * network_->graph().value_channels(value);
+  return ring[at(y) & (ring.size() - 1)] + before * network_->graph().value_words(value);
 }
 
 float* Session::edges(int value, std::int64_t y, std::int64_t x) const {
   const Range blocks = blocks_of(columns_[at(value)]);
   const std::int64_t block = (x - blocks.begin) / kBlockColumns;
-  return tiles(value, y, blocks.end) + block * 2 * network_->graph().value_channels(value);
+  return tiles(value, y, blocks.end) + block * 2 * network_->graph().value_words(value);
 }
 
 std::ptrdiff_t Session::pitch(int value) const { return plan_.pitch[at(pipeline_->pool_of[at(value)])]; }
@@ -169,11 +169,11 @@ Status Session::start(const Mapping& mapping, std::int64_t panel) {
   needed(*pipeline_, plan_.width, plan_.panel(panel), false, columns_);
   stored_columns_ = stored_part(*pipeline_, plan_.panel(panel));
   for (std::size_t v = 0; v < columns_.size(); ++v) {
-    const int value = static_cast<int>(v), channels = network_->graph().value_channels(value);
-    const bool tiled = network_->graph().value_layout(value) == Layout::tiled;
+    const int value = static_cast<int>(v), words = network_->graph().value_words(value);
+    const bool tiled = network_->graph().value_layout(value) != Layout::plain;
     const std::int64_t floats =
         tiled ? blocks_of(columns_[v]).size() / kBlockColumns * (kBlockColumns + 2) : columns_[v].size() + 2 * kRowPad;
-    if (static_cast<std::size_t>(floats * channels) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
+    if (static_cast<std::size_t>(floats * words) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
       return {Code::internal, "internal error: a row is wider than planned"};
     }
   }
@@ -236,7 +236,7 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     const std::int64_t f = pipeline_->store_factor;
     const Range columns = {stored_columns_.begin * f, stored_columns_.end * f};
     FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, columns, work.pixels));
-  } else if (graph.nodes[at(stage.node)].algorithm == Algorithm::winograd) {
+  } else if (graph.nodes[at(stage.node)].algorithm != Algorithm::direct) {
     const int anchor = graph.nodes[at(stage.node)].row_anchor;
     const std::int64_t first = align_down(rows.begin, anchor);
     work.tile_rows = (rows.end - first + kTileRows - 1) / kTileRows;
@@ -294,7 +294,7 @@ void Session::do_piece(Work& work, std::int64_t piece, int thread) {
   if (stage.kind == Stage::Kind::store) return store_row(work, y);
   switch (network_->graph().nodes[at(stage.node)].op) {
     case NodeOp::conv:
-      return network_->graph().nodes[at(stage.node)].algorithm == Algorithm::winograd
+      return network_->graph().nodes[at(stage.node)].algorithm != Algorithm::direct
                  ? winograd_piece(work, stage.node, piece, thread)
                  : conv_row(stage.node, y, piece % work.pieces_per_row);
     case NodeOp::relayout: return relayout_row(stage.node, y);
@@ -356,6 +356,7 @@ int Session::bind_steps(const Node& node, std::int64_t y, BoundStep* bound) cons
     if (step.op == StepOp::add || step.op == StepOp::mul) {
       const int other = node.inputs[at(step.input)];
       b.other_pitch = pitch(other);
+      b.other_scale = network_->quantizer(other).scale.data();
       // The rows of tiles have their operands in their groups.
       if (node.algorithm == Algorithm::direct) b.other = row(other, y, columns_[at(value)].begin);
     }
@@ -391,6 +392,7 @@ void Session::winograd_piece(const Work& work, int index, std::int64_t piece, in
   const int value = index + 1;
   WinogradPiece a;
   a.conv = &network_->winograd(index);
+  a.y_quantizer = &network_->quantizer(value);
   a.x_layout = network_->graph().value_layout(node.inputs[0]);
   a.y_layout = node.layout;
   a.x_pitch = pitch(node.inputs[0]);
@@ -409,14 +411,18 @@ void Session::winograd_piece(const Work& work, int index, std::int64_t piece, in
     const std::int64_t y = work.rows.begin + g % work.tile_rows * kTileRows;
     set_group(node, value, y, blocks.begin + g / work.tile_rows * kBlockColumns, a.groups[a.group_count++]);
   }
-  network_->kernels().winograd(a);
+  if (node.algorithm == Algorithm::winograd) {
+    network_->kernels().winograd(a);
+  } else {
+    network_->kernels().winograd_int(a);
+  }
 }
 
 // The group of tiles whose first pixel is (y, x): its inputs, outputs and operands.
 void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const {
   const Graph& graph = network_->graph();
   const int input = node.inputs[0];
-  const bool x_tiled = graph.value_layout(input) == Layout::tiled, y_tiled = node.layout == Layout::tiled;
+  const bool x_tiled = graph.value_layout(input) != Layout::plain, y_tiled = node.layout != Layout::plain;
   const Range in = columns_[at(input)], out = columns_[at(value)], rows = plan_.rows[at(value)];
   const std::int64_t height = plan_.height * node.scale, width = plan_.width * node.scale;
   for (int i = 0; i < kTileInputs; ++i) {
@@ -459,7 +465,12 @@ void Session::relayout_row(int index, std::int64_t y) {
   a.y = tiles(value, y, blocks.begin);
   a.channels = network_->graph().value_channels(value);
   a.blocks = blocks.size() / kBlockColumns;
-  network_->kernels().relayout(a);
+  if (network_->graph().value_layout(value) == Layout::tiled) {
+    network_->kernels().relayout(a);
+  } else {
+    a.quantizer = &network_->quantizer(value);
+    network_->kernels().pack(a);
+  }
 }
 
 void Session::pointwise_row(int index, std::int64_t y) {

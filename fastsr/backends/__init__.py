@@ -15,18 +15,21 @@ BACKENDS: list[Backend] = [
         "our C++ engine for CPUs: streaming, exact",
         native.why_unavailable,
         native.NativeRunner,
+        ("fp32", "int8"),
     ),
     Backend(
         "onnx",
         "ONNX Runtime, whole image at once",
         onnx_rt.why_unavailable,
-        lambda model, scale, channels, threads: WholeImageRunner(model, scale, channels, onnx_rt.OnnxRunner, threads),
+        lambda model, scale, channels, threads, _: WholeImageRunner(
+            model, scale, channels, onnx_rt.OnnxRunner, threads
+        ),
     ),
     Backend(
         "torch",
         "PyTorch: the slow reference",
         torch_ref.why_unavailable,
-        lambda model, scale, channels, threads: WholeImageRunner(
+        lambda model, scale, channels, threads, _: WholeImageRunner(
             model, scale, channels, torch_ref.TorchRunner, threads
         ),
     ),
@@ -38,17 +41,26 @@ def backends() -> dict[str, str | None]:
     return {backend.name: backend.why_unavailable() for backend in BACKENDS}
 
 
-def choose_backend(name: str) -> Backend:
-    """Return the back end called `name`; "auto": the first that can run here.
+def choose_backend(name: str, precision: str | None = None) -> Backend:
+    """Return the back end called `name`; "auto": the first that can run here, in this precision.
 
     FASTSR_BACKEND overrides "auto". Raises OptionError, BackendUnavailableError (with the reason).
     """
+    known_precisions = list(dict.fromkeys(p for backend in BACKENDS for p in backend.precisions))
+    if precision is not None and precision not in known_precisions:
+        raise OptionError(f"precision is {precision!r}; one of {', '.join(known_precisions)} is needed")
     if name == "auto":
         name = os.environ.get("FASTSR_BACKEND") or "auto"
     reasons = []
     for backend in BACKENDS:
         if name not in ("auto", backend.name):
             continue
+        if precision is not None and precision not in backend.precisions:
+            if name == "auto":
+                continue
+            raise OptionError(
+                f"backend {name!r} computes in {', '.join(backend.precisions)}; precision is {precision!r}"
+            )
         reason = backend.why_unavailable()
         if reason is None:
             return backend

@@ -77,10 +77,11 @@ class Backend:
     """One line of the registry.
 
     why_unavailable: returns None, or why it cannot run here and what to install.
-    runner: (model, scale, channels, threads) -> Runner.
+    runner: (model, scale, channels, threads, precision) -> Runner. precisions: that it computes in, the default first.
     """
 
     name: str
     description: str
     why_unavailable: Callable[[], str | None]
-    runner: Callable[[CompiledModel, int, int, int | None], Runner]
+    runner: Callable[[CompiledModel, int, int, int | None, str], Runner]
+    precisions: tuple[str, ...] = ("fp32",)

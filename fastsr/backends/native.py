@@ -22,10 +22,15 @@ def why_unavailable() -> str | None:
 
 
 class NativeRunner:
-    """One network on the native engine. FASTSR_ISA, read when the runner is made, forces an ISA level."""
+    """One network on the native engine. FASTSR_ISA, read when the runner is made, forces an ISA level.
 
-    def __init__(self, model: CompiledModel, scale: int, channels: int, threads: int | None) -> None:
-        self._network = _native_model(model).network(scale, channels)
+    precision: "fp32", or "int8" for a model whose graph has ranges (`fastsr quantize`); else OptionError.
+    """
+
+    def __init__(
+        self, model: CompiledModel, scale: int, channels: int, threads: int | None, precision: str = "fp32"
+    ) -> None:
+        self._network = _native_model(model).network(scale, channels, integers=precision == "int8")
         self._threads = threads or 0
         self.scale = scale
         self.channels = channels

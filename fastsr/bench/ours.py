@@ -16,7 +16,7 @@ from fastsr.bench.network import Network
 from fastsr.errors import OptionError
 from fastsr.upscaler import Upscaler
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 Image = npt.NDArray[Any]
 Run = Callable[[Image], Image]  # (H, W, 3) -> (scale * H, scale * W, 3), of the job's pixel type
 
@@ -24,18 +24,19 @@ Run = Callable[[Image], Image]  # (H, W, 3) -> (scale * H, scale * W, 3), of the
 def load(network: Network, job: Job) -> Run:
     """Return FastSR as the job sets it up. Raises OptionError for what it cannot do."""
     if job.precision not in PRECISIONS:
-        raise OptionError(f"FastSR computes in {', '.join(PRECISIONS)}, not yet in {job.precision}")
+        raise OptionError(f"FastSR computes in {', '.join(PRECISIONS)}, not in {job.precision}")
     return _user_call(network, job) if job.pixels == "uint8" else _bare_engine(network, job)
 
 
 def _user_call(network: Network, job: Job) -> Run:
-    upscaler = Upscaler(network.model, job.scale, backend=job.backend, threads=job.threads, max_memory=job.max_memory)
-    return upscaler.upscale
+    options: dict[str, Any] = {"precision": job.precision, "threads": job.threads, "max_memory": job.max_memory}
+    return Upscaler(network.model, job.scale, backend=job.backend, **options).upscale
 
 
 def _bare_engine(network: Network, job: Job) -> Run:
     """Run the network on float pixels into a result that is kept, as the peers do."""
-    runner = choose_backend(job.backend).runner(network.model, job.scale, 3, job.threads)
+    backend = choose_backend(job.backend, job.precision)
+    runner = backend.runner(network.model, job.scale, 3, job.threads, job.precision)
     results: dict[tuple[int, int], Image] = {}
 
     def run(image: Image) -> Image:

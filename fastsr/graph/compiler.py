@@ -80,7 +80,7 @@ def _renamed_tensors(graph: Graph, names: Mapping[str, str]) -> Graph:
             node = replace(node, weight=names[node.weight], bias=None if node.bias is None else names[node.bias])
         nodes.append(node)
     assert all(name in names.values() for node in nodes for name in tensor_names(node))
-    return replace(graph, nodes=tuple(nodes))
+    return replace(graph, nodes=tuple(nodes), ranges={value: names[name] for value, name in graph.ranges.items()})
 
 
 def _relabelled(model: CompiledModel, name: str | None, card: Mapping[str, Any] | None) -> CompiledModel:

@@ -140,6 +140,8 @@ class Graph:
 
     scale: output pixels per input pixel, per axis; channels, out_channels: of the image in and out.
     output: the name of the node whose value is the result.
+    ranges: for values of nodes, the tensor (2, C) with the least and the largest value of each channel, which
+    computing in integers needs (`fastsr.graph.calibrate`); a value without is computed and kept in floats.
     """
 
     scale: int
@@ -147,6 +149,7 @@ class Graph:
     out_channels: int
     nodes: tuple[Node, ...]
     output: str
+    ranges: Mapping[str, str] = field(default_factory=dict)
 
     def node(self, name: str) -> Node:
         for node in self.nodes:
@@ -214,6 +217,12 @@ def check(graph: Graph, tensors: Mapping[str, Array]) -> dict[str, tuple[int, in
             f"the output has {channels} channels at scale {scale}, "
             f"the graph says {graph.out_channels} at scale {graph.scale}"
         )
+    for value, name in graph.ranges.items():
+        if value not in shapes or value == INPUT or name not in tensors:
+            raise GraphError(f"the ranges {name!r} of {value!r}: one of the two does not exist")
+        low_high = tensors[name]
+        if low_high.shape != (2, shapes[value][0]) or (low_high[0] > low_high[1]).any():
+            raise GraphError(f"the ranges {name!r} of {value!r} are no (2, {shapes[value][0]}) of low and high")
     return shapes
 
 
@@ -312,13 +321,16 @@ def to_json(graph: Graph) -> dict[str, Any]:
         if isinstance(node, Resize):
             entry |= {"mode": node.mode, "factor": node.factor, "cubic_a": node.cubic_a}
         nodes.append(entry)
-    return {
+    described: dict[str, Any] = {
         "scale": graph.scale,
         "channels": graph.channels,
         "out_channels": graph.out_channels,
         "output": graph.output,
         "nodes": nodes,
     }
+    if graph.ranges:
+        described["ranges"] = dict(graph.ranges)
+    return described
 
 
 def _step_to_json(step: Step) -> dict[str, Any]:
@@ -342,6 +354,7 @@ def from_json(data: Any) -> Graph:
         out_channels=fields.whole("out_channels"),
         nodes=tuple(nodes),
         output=fields.name("output"),
+        ranges=fields.map_of_names("ranges"),
     )
 
 
@@ -420,6 +433,13 @@ class _Fields:
         if not isinstance(value, list):
             raise GraphError(f"{self.where}: {key!r} is {type(value).__name__}, a list is needed")
         return value
+
+    def map_of_names(self, key: str) -> dict[str, str]:
+        """Read an object of names, which may be missing."""
+        value = self.data.get(key, {})
+        if not isinstance(value, dict):
+            raise GraphError(f"{self.where}: {key!r} is {type(value).__name__}, an object is needed")
+        return {self._name(name, key): self._name(other, key) for name, other in value.items()}
 
     def names(self, key: str, optional: bool = False) -> list[str]:
         return [self._name(value, key) for value in self.items(key, optional)]

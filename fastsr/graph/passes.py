@@ -46,7 +46,7 @@ def optimize(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tensors
         for rewrite in PASSES:
             graph, tensors = rewrite(graph, tensors)
     check(graph, tensors)
-    used = {name for node in graph.nodes for name in tensor_names(node)}
+    used = {name for node in graph.nodes for name in tensor_names(node)} | set(graph.ranges.values())
     return graph, {name: tensors[name] for name in sorted(used)}
 
 

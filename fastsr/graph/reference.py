@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,22 @@ def run(graph: Graph, tensors: Mapping[str, Array], x: npt.ArrayLike) -> Float64
     image = np.asarray(x, np.float64)
     if image.ndim != 3 or image.shape[0] != graph.channels or 0 in image.shape:
         raise ShapeError(f"the image is {image.shape}; ({graph.channels}, H, W) is needed")
-    values = {INPUT: image}
+    for name, value in values(graph, tensors, image):
+        if name == graph.output:
+            result = value
+    return result
+
+
+def values(graph: Graph, tensors: Mapping[str, Array], image: Float64) -> Iterator[tuple[str, Float64]]:
+    """Yield the name and the value (C, H, W) of each node in their order; image: (C, H, W)."""
+    last_read = {name: node.name for node in graph.nodes for name in node.inputs}
+    alive = {INPUT: image}
     for node in graph.nodes:
-        values[node.name] = _node(node, [values[name] for name in node.inputs], tensors)
-    return values[graph.output]
+        alive[node.name] = _node(node, [alive[name] for name in node.inputs], tensors)
+        yield node.name, alive[node.name]
+        for name in set(node.inputs):
+            if last_read[name] == node.name:
+                del alive[name]
 
 
 def _node(node: Node, inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
