@@ -37,6 +37,9 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(biased.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.v), n))};
 }
+inline Vec reciprocal_guess(Vec x) {
+  return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(0x7EF311C7), _mm256_castps_si256(x.v)))};
+}
 
 inline Vec shift_up(Vec x, float edge) {
   const __m256 moved = _mm256_permutevar8x32_ps(x.v, _mm256_setr_epi32(0, 0, 1, 2, 3, 4, 5, 6));

@@ -43,6 +43,9 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(biased.v), 23);
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x.v), n))};
 }
+inline Vec reciprocal_guess(Vec x) {
+  return {_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(0x7EF311C7), _mm512_castps_si512(x.v)))};
+}
 
 inline Vec shift_up(Vec x, float edge) {
   return {_mm512_castsi512_ps(

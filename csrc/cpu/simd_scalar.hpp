@@ -42,6 +42,14 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   std::memcpy(&x.v, &a, 4);
   return x;
 }
+// 1 / x to 5 %, x > 0: taking the bits from a constant negates the exponent, and nearly inverts the fraction.
+inline Vec reciprocal_guess(Vec x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x.v, 4);
+  bits = 0x7EF311C7u - bits;
+  std::memcpy(&x.v, &bits, 4);
+  return x;
+}
 
 // (edge, x0, x1, ...) and (x1, ..., edge)
 inline Vec shift_up(Vec, float edge) { return {edge}; }

@@ -3,7 +3,8 @@
 //
 // A group is 16 tiles side by side: 4 rows of 64 columns, which begin at a multiple of 64 of the image's columns. A row
 // of a tiled value is a run of blocks [channel][pixel x mod 4][tile], 64 floats a channel, so that the six columns of
-// all tiles are whole vectors; then for each block the pixels beside it, [left, right][channel].
+// all tiles are whole vectors. Behind each block are its first and its last column, [first, last][channel], which its
+// neighbours read together. Blocks are whole cache lines: two threads that make neighbours write to none in common.
 //
 // In integers the same holds for pairs of channels: a cell is 32 bits, two neighbouring channels of a pixel as 16-bit
 // integers, and stands where a float of one channel stands otherwise. quantizer.hpp says what the integers mean.
@@ -32,6 +33,9 @@ constexpr int kTileInputs = 6;     // input rows, and columns
 constexpr int kTileTerms = 36;     // products of a tile
 constexpr int kTilesInGroup = 16;  // side by side
 constexpr int kBlockColumns = kTilesInGroup * kTileRows;
+// Words of a block of so many channels, or cells.
+constexpr std::ptrdiff_t block_words(std::ptrdiff_t channels) { return ((kBlockColumns + 2) * channels + 15) / 16 * 16; }
+
 constexpr int kMaxGroups = 3;      // computed at once
 constexpr int kMaxOperands = 4;    // rows that the steps of one layer add or multiply
 constexpr int kLeastProduct = 32;  // of input and output channels, from which on the algorithm pays
@@ -71,12 +75,11 @@ WinogradScratch winograd_scratch(int inputs, int channels, int groups);
 // One group. Plain rows are given at the group's column 0, channel 0, tiled ones at the block.
 struct TileGroup {
   const float* x[kTileInputs] = {};        // nullptr: outside of the image
-  const float* x_edges[kTileInputs] = {};  // tiled
+  const float* x_left[kTileInputs] = {};   // tiled: the column before the block, [channel]; nullptr: there is none
+  const float* x_right[kTileInputs] = {};  // and the one behind it
   float* y[kTileRows] = {};                // nullptr: not wanted
-  float* y_edges[kTileRows] = {};          // tiled: this block's edges; its neighbours' lie beside them
   const float* other[kMaxOperands][kTileRows] = {};
-  bool first = false;  // of the row: there is no block before
-  bool last = false;
+  bool last = false;  // of the row
   // Columns of the group that exist: of x (plain), which has kRowPad more on either side; of y.
   int x_begin = 0, x_end = kBlockColumns;
   int y_begin = 0, y_end = kBlockColumns;

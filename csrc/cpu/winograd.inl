@@ -65,6 +65,7 @@ struct InFloats {
   static Vec sums(const T* p) { return load(p); }
   static void output(const Vec* m, Vec* y) { transform_output(m, y); }
   static Vec finish(const PackedWinograd& conv, int k, Vec y) { return add(y, broadcast(conv.bias.data()[k])); }
+  static Vec sigmoid(Vec y) { return sigmoid_vec(y); }
 };
 
 struct InIntegers {
@@ -78,6 +79,7 @@ struct InIntegers {
   static Vec finish(const PackedWinograd& conv, int k, Vec y) {
     return fma(y, broadcast(conv.scale.data()[k]), broadcast(conv.bias.data()[k]));
   }
+  static Vec sigmoid(Vec y) { return coarse_sigmoid_vec(y); }
 };
 
 #if defined(FASTSR_VNNI)
@@ -143,10 +145,11 @@ void tiled_in(const WinogradPiece& a, const TileGroup& g, typename A::T* v, std:
   T left[kTileInputs], right[kTileInputs];
   for (int c = 0; c < inputs; ++c, v += vectors) {
     for (int i = 0; i < kTileInputs; ++i) {
-      const T* edges = reinterpret_cast<const T*>(g.x_edges[i]);
+      const T* before = reinterpret_cast<const T*>(g.x_left[i]);
+      const T* behind = reinterpret_cast<const T*>(g.x_right[i]);
       rows[i] = g.x[i] ? reinterpret_cast<const T*>(g.x[i]) + c * kBlockColumns : reinterpret_cast<const T*>(kZeros);
-      left[i] = g.x[i] ? edges[c] : T{0};
-      right[i] = g.x[i] ? edges[inputs + c] : T{0};
+      left[i] = before ? before[c] : T{0};
+      right[i] = behind ? behind[c] : T{0};
     }
     channel_in<A>(rows, left, right, v, panel);
   }
@@ -276,6 +279,7 @@ inline Vec packed_operand(const BoundStep& s, const float* cells, int k) {
   return mul(to_floats(k % 2 == 0 ? even_halves(pair) : odd_halves(pair)), broadcast(s.other_scale[k]));
 }
 
+template <class A>
 inline void group_step(const BoundStep& s, const GroupRows& rows, int operand, int k, int at, Vec (*o)[4]) {
   const Vec zero = broadcast(0.0f);
 #define FASTSR_EACH(expression)         \
@@ -296,7 +300,7 @@ inline void group_step(const BoundStep& s, const GroupRows& rows, int operand, i
       const Vec slope = broadcast(s.tensor0[k]);
       FASTSR_EACH(where_positive(v, v, mul(v, slope)));
     }
-    case StepOp::sigmoid: FASTSR_EACH(sigmoid_vec(v));
+    case StepOp::sigmoid: FASTSR_EACH(A::sigmoid(v));
     case StepOp::tanh: FASTSR_EACH(tanh_vec(v));
     case StepOp::clip: FASTSR_EACH(min(max(v, broadcast(s.a)), broadcast(s.b)));
     case StepOp::affine: FASTSR_EACH(fma(v, broadcast(s.tensor0[k]), broadcast(s.tensor1[k])));
@@ -326,22 +330,13 @@ inline void clear_block(typename A::T* y, int channels, int end) {
   }
 }
 
-// What the neighbours of a finished block see of it, and what it sees beyond the row's ends: nothing.
+// What the neighbours of a finished block will read of it.
 template <class A>
-inline void share_edges(const typename A::T* y, typename A::T* edges, int k0, int count, int channels, bool first,
-                        bool last) {
+inline void copy_edges(typename A::T* y, int k0, int count, int channels) {
+  typename A::T* edges = y + std::ptrdiff_t{channels} * kBlockColumns;
   for (int k = k0; k < k0 + count; ++k) {
-    const typename A::T* block = y + k * kBlockColumns;
-    if (first) {
-      edges[k] = 0;
-    } else {
-      edges[k - channels] = block[0];  // the right edge of the block before
-    }
-    if (last) {
-      edges[channels + k] = 0;
-    } else {
-      edges[2 * channels + k] = block[kBlockColumns - 1];  // the left edge of the block behind
-    }
+    edges[k] = y[k * kBlockColumns];
+    edges[channels + k] = y[k * kBlockColumns + kBlockColumns - 1];
   }
 }
 
@@ -376,7 +371,7 @@ inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const 
   int operand = 0;
   for (int s = 0; s < a.step_count; ++s) {
     const BoundStep& step = a.steps[s];
-    group_step(step, rows, operand, k, at, o);
+    group_step<A>(step, rows, operand, k, at, o);
     if (step.op == StepOp::add || step.op == StepOp::mul) ++operand;
   }
 }
@@ -404,7 +399,7 @@ void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
   for (int i = 0; i < kTileRows; ++i) {
     if (!g.y[i]) continue;
     if (g.image_end < kBlockColumns) clear_block<InFloats>(g.y[i] + pass.k0 * kBlockColumns, pass.count, g.image_end);
-    share_edges<InFloats>(g.y[i], g.y_edges[i], pass.k0, pass.count, a.conv->channels, g.first, g.last);
+    copy_edges<InFloats>(g.y[i], pass.k0, pass.count, a.conv->channels);
   }
 }
 
@@ -451,8 +446,7 @@ void packed_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& 
     if (!g.y[i]) continue;
     Cell* y = reinterpret_cast<Cell*>(g.y[i]);
     if (g.image_end < kBlockColumns) clear_block<InIntegers>(y + first * kBlockColumns, count, g.image_end);
-    share_edges<InIntegers>(y, reinterpret_cast<Cell*>(g.y_edges[i]), first, count, cells_of(a.conv->channels), g.first,
-                            g.last);
+    copy_edges<InIntegers>(y, first, count, cells_of(a.conv->channels));
   }
 }
 
@@ -526,18 +520,13 @@ void winograd_int(const WinogradPiece& a) {
 }
 
 void relayout(const RelayoutRow& a) {
-  float* edges = a.y + a.blocks * a.channels * kBlockColumns;
   for (std::int64_t b = 0; b < a.blocks; ++b) {
     const std::int64_t from = b * kBlockColumns - a.x_begin;  // column of x at the block's column 0
     const int begin = from < 0 ? static_cast<int>(-from) : 0;
     const int end = a.width - from < kBlockColumns ? static_cast<int>(a.width - from) : kBlockColumns;
-    for (int c = 0; c < a.channels; ++c) {
-      to_tiles(a.x + c * a.x_pitch + from, begin, end, a.y + (b * a.channels + c) * kBlockColumns);
-    }
-  }
-  for (std::int64_t b = 0; b < a.blocks; ++b) {
-    share_edges<InFloats>(a.y + b * a.channels * kBlockColumns, edges + b * 2 * a.channels, 0, a.channels, a.channels, b == 0,
-                b == a.blocks - 1);
+    float* y = a.y + b * block_words(a.channels);
+    for (int c = 0; c < a.channels; ++c) to_tiles(a.x + c * a.x_pitch + from, begin, end, y + c * kBlockColumns);
+    copy_edges<InFloats>(y, 0, a.channels, a.channels);
   }
 }
 
@@ -559,21 +548,17 @@ inline void to_cells(const Quantizer& q, int k, const float* even, const float* 
 
 void pack(const RelayoutRow& a) {
   const int cells = cells_of(a.channels);
-  Cell* y = reinterpret_cast<Cell*>(a.y);
-  Cell* edges = y + a.blocks * cells * kBlockColumns;
   for (std::int64_t b = 0; b < a.blocks; ++b) {
     const std::int64_t from = b * kBlockColumns - a.x_begin;  // column of x at the block's column 0
     const int begin = from < 0 ? static_cast<int>(-from) : 0;
     const int end = a.width - from < kBlockColumns ? static_cast<int>(a.width - from) : kBlockColumns;
+    Cell* y = reinterpret_cast<Cell*>(a.y) + b * block_words(cells);
     for (int k = 0; k < a.channels; k += 2) {
       const float* even = a.x + k * a.x_pitch + from;
       to_cells(*a.quantizer, k, even, k + 1 < a.channels ? even + a.x_pitch : nullptr, begin, end,
-               y + (b * cells + k / 2) * kBlockColumns);
+               y + k / 2 * kBlockColumns);
     }
-  }
-  for (std::int64_t b = 0; b < a.blocks; ++b) {
-    share_edges<InIntegers>(y + b * cells * kBlockColumns, edges + b * 2 * cells, 0, cells, cells, b == 0,
-                            b == a.blocks - 1);
+    copy_edges<InIntegers>(y, 0, cells, cells);
   }
 }
 

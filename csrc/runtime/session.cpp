@@ -130,14 +130,8 @@ float* Session::row(int value, std::int64_t y, std::int64_t column) const {
 
 float* Session::tiles(int value, std::int64_t y, std::int64_t x) const {
   const std::vector<float*>& ring = rings_[at(value)];
-  const std::int64_t before = x - blocks_of(columns_[at(value)]).begin;
-  return ring[at(y) & (ring.size() - 1)] + before * network_->graph().value_words(value);
-}
-
-float* Session::edges(int value, std::int64_t y, std::int64_t x) const {
-  const Range blocks = blocks_of(columns_[at(value)]);
-  const std::int64_t block = (x - blocks.begin) / kBlockColumns;
-  return tiles(value, y, blocks.end) + block * 2 * network_->graph().value_words(value);
+  const std::int64_t before = (x - blocks_of(columns_[at(value)]).begin) / kBlockColumns;
+  return ring[at(y) & (ring.size() - 1)] + before * block_words(network_->graph().value_words(value));
 }
 
 std::ptrdiff_t Session::pitch(int value) const { return plan_.pitch[at(pipeline_->pool_of[at(value)])]; }
@@ -171,9 +165,9 @@ Status Session::start(const Mapping& mapping, std::int64_t panel) {
   for (std::size_t v = 0; v < columns_.size(); ++v) {
     const int value = static_cast<int>(v), words = network_->graph().value_words(value);
     const bool tiled = network_->graph().value_layout(value) != Layout::plain;
-    const std::int64_t floats =
-        tiled ? blocks_of(columns_[v]).size() / kBlockColumns * (kBlockColumns + 2) : columns_[v].size() + 2 * kRowPad;
-    if (static_cast<std::size_t>(floats * words) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
+    const std::int64_t floats = tiled ? blocks_of(columns_[v]).size() / kBlockColumns * block_words(words)
+                                      : (columns_[v].size() + 2 * kRowPad) * words;
+    if (static_cast<std::size_t>(floats) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
       return {Code::internal, "internal error: a row is wider than planned"};
     }
   }
@@ -236,6 +230,7 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     const std::int64_t f = pipeline_->store_factor;
     const Range columns = {stored_columns_.begin * f, stored_columns_.end * f};
     FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, columns, work.pixels));
+    work.pieces_per_row = blocks_of(stored_columns_).size() / kBlockColumns;
   } else if (graph.nodes[at(stage.node)].algorithm != Algorithm::direct) {
     const int anchor = graph.nodes[at(stage.node)].row_anchor;
     const std::int64_t first = align_down(rows.begin, anchor);
@@ -288,15 +283,16 @@ void Session::take_pieces(void* context, int thread) {
 }
 
 void Session::do_piece(Work& work, std::int64_t piece, int thread) {
-  const std::int64_t y = work.rows.begin + piece / work.pieces_per_row;
+  // Down the columns, as groups of tiles are numbered: then a thread's run is the same part of the rows in each stage.
+  const std::int64_t y = work.rows.begin + piece % work.rows.size(), segment = piece / work.rows.size();
   const Stage& stage = pipeline_->stages[work.stage];
   if (stage.kind == Stage::Kind::load) return load_row(work, y);
-  if (stage.kind == Stage::Kind::store) return store_row(work, y);
+  if (stage.kind == Stage::Kind::store) return store_block(work, y, segment);
   switch (network_->graph().nodes[at(stage.node)].op) {
     case NodeOp::conv:
       return network_->graph().nodes[at(stage.node)].algorithm != Algorithm::direct
                  ? winograd_piece(work, stage.node, piece, thread)
-                 : conv_row(stage.node, y, piece % work.pieces_per_row);
+                 : conv_row(stage.node, y, segment);
     case NodeOp::relayout: return relayout_row(stage.node, y);
     case NodeOp::pointwise: return pointwise_row(stage.node, y);
     case NodeOp::concat: return concat_row(stage.node, y);
@@ -321,13 +317,15 @@ void Session::load_row(Work& work, std::int64_t y) {
   if (!network_->kernels().load(a)) work.failed.store(true, std::memory_order_relaxed);
 }
 
-void Session::store_row(const Work& work, std::int64_t y) {
+void Session::store_block(const Work& work, std::int64_t y, std::int64_t block) {
   const int value = pipeline_->result;
+  const std::int64_t first = (stored_columns_.begin / kBlockColumns + block) * kBlockColumns;
+  const Range columns{std::max(first, stored_columns_.begin), std::min(first + kBlockColumns, stored_columns_.end)};
   StoreRow a;
-  a.x = row(value, y, stored_columns_.begin);
+  a.x = row(value, y, columns.begin);
   a.x_pitch = pitch(value);
   a.factor = pipeline_->store_factor;
-  a.width = stored_columns_.size();
+  a.width = columns.size();
   a.gain = mapping_.out_gain;
   a.offset = mapping_.out_offset;
   a.low = mapping_.low;
@@ -337,7 +335,8 @@ void Session::store_row(const Work& work, std::int64_t y) {
   a.channel_stride = work.pixels.channel_stride;
   a.channels = network_->graph().out_channels;
   for (a.dy = 0; a.dy < a.factor; ++a.dy) {
-    a.pixels = work.pixels.at((y - work.rows.begin) * a.factor + a.dy, 0);
+    a.pixels = work.pixels.at((y - work.rows.begin) * a.factor + a.dy,
+                              (columns.begin - stored_columns_.begin) * a.factor);
     network_->kernels().store(a);
   }
 }
@@ -424,17 +423,21 @@ void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_
   const int input = node.inputs[0];
   const bool x_tiled = graph.value_layout(input) != Layout::plain, y_tiled = node.layout != Layout::plain;
   const Range in = columns_[at(input)], out = columns_[at(value)], rows = plan_.rows[at(value)];
+  const Range in_blocks = blocks_of(in);
+  const int words = graph.value_words(input);
   const std::int64_t height = plan_.height * node.scale, width = plan_.width * node.scale;
   for (int i = 0; i < kTileInputs; ++i) {
     const std::int64_t iy = y + i - 1;
     if (iy < 0 || iy >= height) continue;
     group.x[i] = x_tiled ? tiles(input, iy, x) : row(input, iy, x);
-    if (x_tiled) group.x_edges[i] = edges(input, iy, x);
+    if (!x_tiled) continue;
+    const float* edges = group.x[i] + std::ptrdiff_t{kBlockColumns} * words;  // [first, last], as of each block
+    if (x > in_blocks.begin) group.x_left[i] = edges - block_words(words) + words;
+    if (x + kBlockColumns < in_blocks.end) group.x_right[i] = edges + block_words(words);
   }
   for (int i = 0; i < kTileRows; ++i) {
     if (y + i < rows.begin || y + i >= rows.end) continue;
     group.y[i] = y_tiled ? tiles(value, y + i, x) : row(value, y + i, x);
-    if (y_tiled) group.y_edges[i] = edges(value, y + i, x);
     int operand = 0;
     for (const Step& step : node.steps) {
       if (step.op != StepOp::add && step.op != StepOp::mul) continue;
@@ -450,7 +453,6 @@ void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_
   group.y_begin = std::max(clamp(out.begin), 0);
   group.y_end = std::min(clamp(out.end), kBlockColumns);
   group.image_end = std::min(clamp(width), kBlockColumns);
-  group.first = x <= out.begin;
   group.last = x + kBlockColumns >= out.end;
 }
 

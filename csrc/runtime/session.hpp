@@ -61,7 +61,7 @@ class Session {
   void do_piece(Work& work, std::int64_t piece, int thread);
 
   void load_row(Work& work, std::int64_t y);
-  void store_row(const Work& work, std::int64_t y);
+  void store_block(const Work& work, std::int64_t y, std::int64_t block);
   void conv_row(int node, std::int64_t y, std::int64_t segment);
   void winograd_piece(const Work& work, int node, std::int64_t piece, int thread);
   void set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const;
@@ -76,9 +76,8 @@ class Session {
   // Column `column` of channel 0 in row y of a value; the row is alive.
   float* row(int value, std::int64_t y, std::int64_t column) const;
   std::ptrdiff_t pitch(int value) const;
-  // Row y of a tiled value: the block that begins at column x, and the edges of that block.
+  // Row y of a tiled value: the block that begins at column x.
   float* tiles(int value, std::int64_t y, std::int64_t x) const;
-  float* edges(int value, std::int64_t y, std::int64_t x) const;
   void take_slots(int value, Range rows);
   void free_slots(int value, Range rows);
 
