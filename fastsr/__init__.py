@@ -7,7 +7,7 @@ part = sr.region(image, (10, 20, 50, 60))
 """
 
 from fastsr import medical, metrics
-from fastsr.api import compile, doctor, load, upscale, upscale_file
+from fastsr.api import compile, doctor, load, quantize, upscale, upscale_file
 from fastsr.backends import backends
 from fastsr.consistency import Report, Residual, join_reports, prior_map
 from fastsr.errors import (
@@ -72,6 +72,7 @@ __all__ = [
     "metrics",
     "models",
     "prior_map",
+    "quantize",
     "upscale",
     "upscale_file",
 ]

@@ -46,6 +46,7 @@ def _engine_options(command: Any) -> Any:
         click.option("--max-memory", type=_Size(), metavar="SIZE", help="Bound on working memory: 64MB, 1GiB."),
         click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads; by default one a core."),
         click.option("--backend", default="auto", show_default=True, metavar="NAME", help="What computes; see doctor."),
+        click.option("--precision", metavar="NAME", help="fp32, or int8: about twice as fast, 0.01 dB worse."),
         click.option(
             "--scale", type=click.IntRange(1), metavar="S", help="Times as large; by default 4, or what the model has."
         ),
@@ -53,6 +54,14 @@ def _engine_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def _engine(
+    scale: int | None, backend: str, precision: str | None, threads: int | None, max_memory: int | None
+) -> dict[str, Any]:
+    """Return the values of `_engine_options` as `fastsr.load` takes them."""
+    options = {"scale": scale, "backend": backend, "threads": threads, "max_memory": max_memory}
+    return options if precision is None else {**options, "precision": precision}
 
 
 def _medical_options(command: Any) -> Any:
@@ -133,6 +142,7 @@ def upscale(
     model: str,
     scale: int | None,
     backend: str,
+    precision: str | None,
     threads: int | None,
     max_memory: int | None,
     format_: str | None,
@@ -181,7 +191,7 @@ def upscale(
     fidelity: dict[str, Any] = {} if consistency == "none" else {"consistency": consistency}
     if strength is not None:
         fidelity["strength"] = strength
-    loaded = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory, **fidelity)
+    loaded = load(model, **_engine(scale, backend, precision, threads, max_memory), **fidelity)
     upscaler = _Reported(loaded)
     medical = {"plane": plane, "normalize": normalize, "window": window, "strict": strict}
     medical |= {"keep_private": keep_private, "force": force}
@@ -202,7 +212,7 @@ def upscale(
         return run_job(job, upscaler, prior_map=prior_map, progress=progress, kinds=kinds_, **options)
 
     if single:
-        with _row_bar(quiet) as progress:
+        with _bar(quiet, "row") as progress:
             outcome = run(jobs[0], progress)
         if outcome.state == "failed":
             _fail(outcome.message)
@@ -241,6 +251,7 @@ def compare(
     model: str,
     scale: int | None,
     backend: str,
+    precision: str | None,
     threads: int | None,
     max_memory: int | None,
     value_range: tuple[float, float] | None,
@@ -265,7 +276,7 @@ def compare(
         raise click.UsageError("an HR image, or --lr FILE, is needed")
     check_output(output, overwrite=overwrite, source=hr or lr)
     images = {name: read_image(path).pixels for name, path in (("hr", hr), ("lr", lr)) if path is not None}
-    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    upscaler = load(model, **_engine(scale, backend, precision, threads, max_memory))
     compared = compare_images(
         lambda image: upscaler.upscale(image, value_range=value_range),
         upscaler.scale,
@@ -294,6 +305,7 @@ def eval_(
     model: str,
     scale: int | None,
     backend: str,
+    precision: str | None,
     threads: int | None,
     max_memory: int | None,
     window: tuple[float, float] | None,
@@ -317,7 +329,7 @@ def eval_(
 
     if output is not None:
         check_output(output, overwrite=overwrite)
-    upscaler = load(model, scale=scale, backend=backend, threads=threads, max_memory=max_memory)
+    upscaler = load(model, **_engine(scale, backend, precision, threads, max_memory))
     images = evaluation.references(data, window)
     scores = evaluation.evaluate(upscaler.upscale, upscaler.scale, images)
     about = {"model": upscaler.name, "scale": upscaler.scale, "data": data.name}
@@ -399,6 +411,50 @@ def compile_(onnx: Path, output: Path, overwrite: bool) -> None:
     check_output(output, overwrite=overwrite, source=onnx)
     _fastsr().compile(onnx).save(output)
     click.echo(str(output))
+
+
+@cli.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--data", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder of HR images.")
+@click.option("-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--scale", type=click.IntRange(1), metavar="S", help="This scale only; by default all of MODEL's file.")
+@click.option("--images", type=click.IntRange(1), metavar="N", help="How many are looked at; by default 32.")
+@click.option("--window", nargs=2, type=float, metavar="LO HI", help="Percentiles of each image that are 0 and 1.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def quantize(
+    model: str,
+    data: Path,
+    output: Path,
+    scale: int | None,
+    images: int | None,
+    window: tuple[float, float] | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Prepare a model for --precision int8, on images like those that it is for.
+
+    MODEL is a name or a .fsr file. OUT is the same model, which also knows between which ends the values of its
+    layers lie, and says in its card on what that was found and how much PSNR integers lose there. The models that
+    come with FastSR are prepared.
+
+    \b
+    Examples:
+      fastsr quantize net.fsr --data photos/ -o net.fsr --overwrite
+      fastsr upscale scan.png --model net.fsr --precision int8
+    """
+    from fastsr.io.atomic import check_output
+    from fastsr.quantization import IMAGES
+    from fastsr.quantization import quantize as prepare
+
+    check_output(output, overwrite=overwrite)
+    with _bar(quiet, "image") as progress:
+        prepared = prepare(model, data, scale=scale, images=images or IMAGES, window=window, progress=progress)
+    prepared.save(output)
+    if not quiet:
+        for name, lost in prepared.card["int8"]["loss_db"].items():
+            click.echo(f"{name}: int8 loses {lost:.4f} dB of luma PSNR on these images")
+        click.echo(str(output))
 
 
 cli.add_command(bench)
@@ -498,14 +554,14 @@ def _plain(value: Any) -> str:
 
 
 @contextmanager
-def _row_bar(quiet: bool) -> Iterator[Progress | None]:
-    """Show rows done on a terminal, once the work takes longer than PROGRESS_DELAY."""
+def _bar(quiet: bool, unit: str) -> Iterator[Progress | None]:
+    """Show how many units are done on a terminal, once the work takes longer than PROGRESS_DELAY."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm
 
-    with tqdm(unit="row", delay=PROGRESS_DELAY, leave=False, file=sys.stderr) as bar:
+    with tqdm(unit=unit, delay=PROGRESS_DELAY, leave=False, file=sys.stderr) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -50,7 +50,7 @@ def calibrate(
                 both = np.stack([value.min((1, 2)), value.max((1, 2))])
                 if name in found:
                     both = np.stack([np.minimum(found[name][0], both[0]), np.maximum(found[name][1], both[1])])
-                found[name] = both
+                found[name] = both.astype(np.float64)
     if count == 0:
         raise OptionError("there is no image to calibrate on")
     stale = {name for graph in graphs for name in graph.ranges.values()}
@@ -61,16 +61,18 @@ def calibrate(
     return CompiledModel(model.name, tuple(changed.get(id(graph), graph) for graph in model.graphs), tensors, card)
 
 
-def planes(image: Image, channels: int) -> npt.NDArray[np.float64]:
-    """Return an image (H, W) or (H, W, 3) as float64 (channels, H, W), channels 1 or 3. Raises ShapeError."""
-    image = np.asarray(image, np.float64)
+def planes(image: Image, channels: int) -> npt.NDArray[Any]:
+    """Return an image (H, W) or (H, W, 3) as float32 (channels, H, W), channels 1 or 3. Raises ShapeError."""
+    image = np.asarray(image, np.float32)
     if image.ndim == 2:
         return np.broadcast_to(image, (channels, *image.shape))
     if image.ndim != 3 or image.shape[2] != 3:
         raise ShapeError(f"an image is {image.shape}; (H, W) or (H, W, 3) is needed")
     if channels == 1:
-        return (image @ np.array([0.299, 0.587, 0.114]))[None]
-    return image.transpose(2, 0, 1)
+        luma: npt.NDArray[Any] = image @ np.array([0.299, 0.587, 0.114], np.float32)
+        return luma[None]
+    rows: npt.NDArray[Any] = image.transpose(2, 0, 1)
+    return rows
 
 
 def _with_ranges(graph: Graph, found: Mapping[str, Ends], tensors: Tensors) -> Graph:

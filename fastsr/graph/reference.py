@@ -1,4 +1,7 @@
-"""The slow twin of every back end: a graph evaluated in float64 NumPy, node by node, on the whole image."""
+"""The slow twin of every back end: a graph evaluated in float64 NumPy, node by node, on the whole image.
+
+`values` does the same in the precision of the image that it is given.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def run(graph: Graph, tensors: Mapping[str, Array], x: npt.ArrayLike) -> Float64
 
 
 def values(graph: Graph, tensors: Mapping[str, Array], image: Float64) -> Iterator[tuple[str, Float64]]:
-    """Yield the name and the value (C, H, W) of each node in their order; image: (C, H, W)."""
+    """Yield the name and the value (C, H, W) of each node in their order; image: (C, H, W), float64 or float32."""
     last_read = {name: node.name for node in graph.nodes for name in node.inputs}
     alive = {INPUT: image}
     for node in graph.nodes:
@@ -40,7 +43,7 @@ def values(graph: Graph, tensors: Mapping[str, Array], image: Float64) -> Iterat
 def _node(node: Node, inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
     x = inputs[0]
     if isinstance(node, Conv):
-        convolved = _conv(x, tensors[node.weight].astype(np.float64), node.groups)
+        convolved = _conv(x, tensors[node.weight].astype(x.dtype), node.groups)
         if node.bias is not None:
             convolved += tensors[node.bias][:, None, None]
         return _steps(convolved, node.steps, inputs, tensors)
@@ -68,7 +71,7 @@ def _conv(x: Float64, weight: Float64, groups: int) -> Float64:
     H, W = x.shape[1:]
     padded = np.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2))).reshape(groups, C, H + kh - 1, W + kw - 1)
     w = np.ascontiguousarray(weight.reshape(groups, K // groups, C, kh, kw).transpose(3, 4, 0, 1, 2))
-    y = np.zeros((groups, K // groups, H * W))
+    y = np.zeros((groups, K // groups, H * W), x.dtype)
     for dy in range(kh):
         for dx in range(kw):
             y += w[dy, dx] @ padded[:, :, dy : dy + H, dx : dx + W].reshape(groups, C, H * W)
@@ -79,7 +82,7 @@ def _resize_rows(x: Float64, weights: Float64) -> Float64:
     C, H, W = x.shape
     factor, T = weights.shape
     padded = np.pad(x, ((0, 0), (T // 2, T // 2), (0, 0)), mode="edge")
-    y = np.zeros((C, H, factor, W))
+    y = np.zeros((C, H, factor, W), x.dtype)
     for t in range(T):
         y += padded[:, t : t + H, None] * weights[:, t, None]
     return y.reshape(C, H * factor, W)
@@ -87,7 +90,7 @@ def _resize_rows(x: Float64, weights: Float64) -> Float64:
 
 def _steps(y: Float64, steps: tuple[Step, ...], inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
     for step in steps:
-        vectors = [tensors[name][:, None, None].astype(np.float64) for name in step.tensors]
+        vectors = [tensors[name][:, None, None].astype(y.dtype) for name in step.tensors]
         if step.op == "relu":
             y = np.maximum(y, 0)
         elif step.op == "leaky_relu":
