@@ -73,6 +73,11 @@ class Layout:
     def grey(self) -> bool:
         return self.photometric in ("MONOCHROME1", "MONOCHROME2")
 
+    @property
+    def inverted(self) -> bool:
+        """Whether small values are displayed bright."""
+        return self.photometric == "MONOCHROME1"
+
     def after(self) -> Layout:
         """Describe the arrays that `decoded_frames` yields: grey as stored, every colour as RGB."""
         if self.photometric == "PALETTE COLOR":

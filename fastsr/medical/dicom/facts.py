@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 
 from fastsr.errors import ImageFileError
 from fastsr.medical.dicom.decode import Layout
-from fastsr.medical.dicom.frames import Padding
 from fastsr.medical.dicom.geometry import pixel_spacing
+from fastsr.medical.dicom.padding import Padding
 from fastsr.medical.dicom.read import DicomImage
 
 
