@@ -158,7 +158,7 @@ class _Frame:
             filled = self.units.to_stored(self.displayed(self._filled))
             assert self.gaps is not None
             values = np.where(self.gaps[:, :, None], filled, values)
-        return values.astype(np.int16 if self.stored.dtype == np.int8 else self.stored.dtype, copy=False)
+        return values.astype(_counted(self.stored.dtype), copy=False)
 
     def read(self, y0: int, y1: int) -> Units:
         unit = self.unit(y0, y1)
@@ -193,7 +193,7 @@ class _Result:
         self._frame, self._scale, self._write = frame, scale, write
         H, W, C = frame.shape
         self._lr = frame.reference()
-        limits = frame.stored.limits
+        limits = frame.stored.limits if self._lr.dtype.kind != "f" else None
         bounds = None if limits is None else Bounds(*(np.full(C, limit, np.int64) for limit in limits))
         piece = Piece(scale, H, W, C, self._lr.dtype, bounds, (0, 0, W, H))
         self.finish = make_finish(consistency, piece, _STEP)
@@ -226,6 +226,13 @@ class _Result:
             stored = np.where(gaps, old, stored[:, :, 0])[:, :, None]
         self._written += len(stored)
         self._write(stored.astype(frame.stored.dtype, copy=False))
+
+
+def _counted(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type in which pixels are compared: int8 as int16, and 64-bit integers as float64."""
+    if dtype.kind == "f":
+        return dtype
+    return np.dtype({1: np.int16 if dtype.kind == "i" else dtype, 8: np.float64}.get(dtype.itemsize, dtype))
 
 
 def enlarged_rows(read: Callable[[int, int], Units], height: int, s: int, y0: int, y1: int) -> Any:
