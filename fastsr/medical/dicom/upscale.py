@@ -16,7 +16,6 @@ from fastsr.medical.dicom.derivation import derive, set_residual
 from fastsr.medical.dicom.facts import Facts, Rescale
 from fastsr.medical.dicom.read import open_image
 from fastsr.medical.dicom.recipe import Recipe
-from fastsr.medical.dicom.refusals import check_annotation
 from fastsr.medical.dicom.write import DicomWriter
 from fastsr.medical.frames import FrameUpscaler, Stored
 from fastsr.medical.intensity import Intensity, UnitMap
@@ -45,7 +44,6 @@ def upscale_image(
     number: Instance Number where the source has none. Raises ImageFileError, OutputError and what upscaling raises.
     """
     image = open_image(facts.path)
-    check_annotation(image.path, image.header, run.options.force)
     layout = image.layout
     with reading(image.path):
         header = derive(image.header, layout, recipe, image.path, number=number, residual=True)
