@@ -137,7 +137,10 @@ def test_forced_objects_are_warned_of_once_for_each_kind(tmp_path):
         (dose(np.ones((1, 4, 5), np.uint32), DoseGridScaling="0"), "Dose Grid Scaling 0"),
         (dose(np.ones((1, 4, 5), np.uint32), DoseGridScaling=None), "Dose Grid Scaling None"),
         (dose(np.ones((1, 4, 5), np.uint8)), "8 bits.*16 or 32 can be"),
-        (segmentation(np.ones((1, 4, 5), bool), SegmentationType="FRACTIONAL"), "FRACTIONAL; BINARY ones can be, with --force"),
+        (
+            segmentation(np.ones((1, 4, 5), bool), SegmentationType="FRACTIONAL"),
+            "FRACTIONAL; BINARY ones can be",
+        ),
         (segmentation(np.ones((1, 4, 5), bool), TotalPixelMatrixColumns=5), "tiles"),
         (big_endian(segmentation(np.ones((1, 4, 5), bool))), "Big Endian; decompress"),
         (segmentation(np.ones((9, 9, 9), bool), NumberOfFrames=10), "has 92 bytes; its frames need 102"),

