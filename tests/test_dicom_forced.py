@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 import fastsr
 from fastsr.medical import Options
-from fastsr.medical.dicom import derive, upscale_folder
+from fastsr.medical.dicom import derive, describe, upscale_folder
 from fastsr.medical.dicom.refusals import RT_DOSE, SEGMENTATION
 
 FORCE = Options(force=True)
@@ -113,6 +113,7 @@ def test_refused_by_name_with_what_would_work(dataset, words, tmp_path):
     with pytest.raises(fastsr.ImageFileError, match=words):
         derive(dataset, fastsr.load("nearest", scale=2))
     assert derive(dataset, fastsr.load("nearest", scale=2), force=True).Rows == 8
+    assert "--force" in dict(describe(tmp_path / "in.dcm"))["upscaled"]
 
 
 def test_forced_objects_are_warned_of_once_for_each_kind(tmp_path):
