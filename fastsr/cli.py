@@ -15,7 +15,7 @@ import click
 
 from fastsr.bench.command import bench
 from fastsr.consistency.report import Report, join_reports
-from fastsr.errors import FastSRError, OptionError, TrainedRangeWarning, ValueRangeWarning
+from fastsr.errors import FastSRError, ForcedWarning, OptionError, TrainedRangeWarning, ValueRangeWarning
 
 if TYPE_CHECKING:
     from fastsr.io.jobs import Job, Outcome
@@ -67,7 +67,7 @@ def _engine(
 def _medical_options(command: Any) -> Any:
     """Add the options that are about medical files alone, fields of `fastsr.medical.Options`."""
     for option in (
-        click.option("--force", is_flag=True, help="DICOM: upscale pixels with burned-in annotation, too."),
+        click.option("--force", is_flag=True, help="DICOM: also burned-in annotation, RT Dose, Segmentation."),
         click.option("--keep-private", is_flag=True, help="DICOM: keep private elements, though they may be wrong."),
         click.option("--strict", is_flag=True, help="Medical: refuse what the model was not trained on."),
         click.option(
@@ -612,6 +612,7 @@ def main(arguments: Sequence[str] | None = None, *, load: Load | None = None) ->
         signal.signal(signal.SIGTERM, _terminate)
     warnings.simplefilter("always", ValueRangeWarning)
     warnings.simplefilter("always", TrainedRangeWarning)
+    warnings.simplefilter("always", ForcedWarning)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         result = cli.main(

@@ -57,6 +57,10 @@ class ModelVersionError(ModelFileError):
     """A `.fsr` file was written in a format newer than this version of FastSR reads."""
 
 
+class ForcedWarning(UserWarning):
+    """A medical object that is no picture, such as a dose or a mask, is upscaled because `force` said so."""
+
+
 class GraphError(FastSRError, ValueError):
     """A network's graph is not valid: shapes, names or scales contradict each other."""
 

@@ -7,8 +7,14 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+# Tests run side by side (pytest -n): one thread for each library that brings a pool of its own, here and in the
+# processes that tests start. FastSR's own threads are not meant. The libraries read this when they are loaded.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -316,6 +316,16 @@ def test_memory_is_measured_in_a_process_of_its_own(tmp_path, tiny, make_peer):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_pages_that_the_system_takes_away_do_not_make_an_engine_small(tmp_path, tiny, make_peer):
+    (tmp_path / "code").write_bytes(np.random.default_rng(0).bytes(20 * MB))
+    mapped = f"mmap.mmap(os.open({str(tmp_path / 'code')!r}, os.O_RDONLY), 0, prot=mmap.PROT_READ)"
+    use = "bytes(pages[::4096]) if x.shape[3] <= 16 else pages.madvise(mmap.MADV_DONTNEED)"
+    peer = make_peer("idle", f"import mmap; pages = globals().setdefault('PAGES', {mapped}); {use}; return right")
+    [row] = compared(tmp_path, tiny, Job(2, 9, 19, engine=peer), memory=True)
+    assert 0 <= row.memory_mb < 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_memory_of_fastsr_is_what_it_plans(tmp_path):
     from fastsr.backends.native import NativeRunner
 

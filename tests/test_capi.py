@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cpp_build import ROOT, generator, installed_c_library, run
 
 import fastsr
 from fastsr.graph.model import CompiledModel
@@ -19,7 +20,6 @@ from fastsr.models import MODELS, WEIGHTS, open_model
 from tests.c_library import CLibrary
 from tests.random_graphs import random_graph
 
-ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = [(spec.name, scale) for spec in MODELS if spec.files for scale in spec.scales]
 NETWORKS = [
     (g.channels, name, scale) for name, scale in SHIPPED for g in open_model(name, scale).graphs if g.scale == scale
@@ -34,23 +34,10 @@ for tool in ("cmake", "cc", "c++"):
         pytest.skip(f"{tool} is needed", allow_module_level=True)
 
 
-def run(*command, **options):
-    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-    return result.stdout
-
-
-def generator():
-    return ["-G", "Ninja"] if shutil.which("ninja") else []
-
-
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
     """Where the library is installed, by the two commands of docs/embedding.md."""
-    build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("prefix")
-    run("cmake", "-S", ROOT, "-B", build, *generator(), "-DFASTSR_PYTHON=OFF", f"-DCMAKE_INSTALL_PREFIX={prefix}")
-    run("cmake", "--build", build, "--parallel", "2", "--target", "install")
-    return prefix
+    return installed_c_library(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

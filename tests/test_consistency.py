@@ -108,7 +108,7 @@ def test_projection_equals_moving_one_by_one(dtype, scale, kind):
         assert np.array_equal(result[block], slowly_projected(sr[block], int(lr[y, x, c]), low, high))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "int32"])
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_are_exact_over_the_whole_range(dtype, scale, shape, random_image):
@@ -351,6 +351,17 @@ def test_tally_does_not_overflow():
     residual = tally.residual()
     assert (residual.samples, residual.max_abs) == (1_280_000, 65535)
     assert residual.mean_abs == residual.rms == 65535
+
+
+def test_tally_of_wide_pixels_is_exact():
+    """Sums of 16 x 16 pixels of 32 bits: their squares do not fit into 64 bits."""
+    values = np.random.default_rng(0).integers(0, 256 * (2**32 - 1), (7, 13), np.int64, endpoint=True)
+    values[0, 0] = 256 * (2**32 - 1)
+    tally = Tally()
+    tally.add(values, values.size)
+    residual = tally.residual()
+    assert residual.rms == (sum(int(v) ** 2 for v in values.ravel()) / values.size) ** 0.5
+    assert residual.max_abs == values[0, 0]
 
 
 # --- rows --------------------------------------------------------------------------------------------------------

@@ -34,11 +34,12 @@ REFUSED = {
     "MR_truncated": "Pixel Data has 8130 of 8192 bytes",
     "reportsi": "Basic Text SR Storage",
     "no_meta": "no 'DICM' after 128 bytes",
-    "rtdose_1frame": "RT Dose Storage",
-    "liver": "Segmentation Storage",
+    "rtdose_1frame": "RT Dose Storage.*a dose.*--force",
+    "liver": "Segmentation Storage.*segment.*--force",
 }
+FORCED = ["liver", "rtdose_1frame"]  # go through all the same, if forced
 TWELVE_BIT_JPEG = ("CT_fragmented_no_bot_jpeg_ext", "JPEG-lossy", "nema_MR4_JPLY")  # pydicom cannot, GDCM can
-STORED = Options(normalize="stored")  # nothing is beyond the range, so nothing is interpolated
+STORED = Options(normalize="stored")
 KEPT = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation")
 
 
@@ -65,12 +66,14 @@ def test_every_file_of_the_set_is_in_one_of_the_lists(files):
     assert sorted(p.stem for p in files.glob("*.dcm")) == sorted([*DECODABLE, *REFUSED])
 
 
+@pytest.mark.filterwarnings("ignore::fastsr.ForcedWarning")
 @pytest.mark.parametrize("scale", [2, 4])
-@pytest.mark.parametrize("name", DECODABLE)
+@pytest.mark.parametrize("name", DECODABLE + FORCED)
 def test_each_pixel_becomes_a_block_of_it(name, scale, files, tmp_path):
     source = files / f"{name}.dcm"
     before = source.read_bytes()
-    out = fastsr.upscale_file(source, tmp_path / "out.dcm", model="nearest", scale=scale, medical=STORED)
+    options = Options(force=True) if name in FORCED else STORED
+    out = fastsr.upscale_file(source, tmp_path / "out.dcm", model="nearest", scale=scale, medical=options)
     made = pydicom.dcmread(out)
     expected = decoded(source, tmp_path)
     frames = int(made.get("NumberOfFrames") or 1) > 1

@@ -9,7 +9,8 @@ from dicom_objects import ct, enhanced_mr, grey, image, item, save
 
 import fastsr
 from fastsr.medical import Intensity, Options
-from fastsr.medical.dicom.frames import Padding, enlarged_rows
+from fastsr.medical.dicom.padding import Padding
+from fastsr.medical.frames import enlarged_rows
 from fastsr.medical.intensity import UnitMap
 
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -267,7 +267,7 @@ def test_a_target_that_cannot_be_written(folder, tmp_path):
     finally:
         target.chmod(stat.S_IRWXU)
     assert states(outcomes) == ["failed"] * 3
-    assert all("permission denied" in outcome.message for outcome in outcomes)
+    assert all("permission denied" in outcome.message.lower() for outcome in outcomes)
     assert list(target.iterdir()) == []
 
 

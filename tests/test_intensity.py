@@ -7,7 +7,6 @@ import tracemalloc
 import numpy as np
 import pytest
 
-import fastsr
 from fastsr.errors import DtypeError, ModelFileError, OptionError, PixelValueError, ShapeError
 from fastsr.medical.intensity import (
     Intensity,
@@ -18,7 +17,6 @@ from fastsr.medical.intensity import (
     from_percentiles,
     from_window,
     parse_normalize,
-    upscale_stored,
 )
 from fastsr.medical.percentiles import percentiles
 
@@ -273,36 +271,3 @@ def test_what_does_not_fit():
         UnitMap(GIVEN, np.dtype("complex64"))
     with pytest.raises(OptionError, match="no range of stored values"):
         UnitMap(GIVEN, np.dtype("int16"), slope=1e-320)
-
-
-@pytest.mark.parametrize("model", ["bicubic", "vdsr"])
-@pytest.mark.parametrize("dtype", ["int16", "uint16", "float32", "int32"])
-@pytest.mark.parametrize("shape", [(1, 1), (7, 13), (130, 5)])
-def test_upscaling_is_the_same_in_any_units(model, dtype, shape):
-    """Slow twin: normalize, upscale and undo it in the open. A shift of all units shifts the result."""
-    stored = np.random.default_rng(2).integers(2000, 5000, shape).astype(dtype)
-    intensity = Intensity(2300, 4300, "given")  # a tenth or more of the pixels lies on either side
-    sr = fastsr.load(model, scale=2, threads=1)
-    got = upscale_stored(sr, stored, UnitMap(intensity, stored.dtype))
-    unit = ((stored.astype(np.float64) - 2300) / 2000).astype(np.float32)
-    expected = sr.upscale(unit).astype(np.float64) * 2000 + 2300
-    if got.dtype.kind != "f":
-        expected = np.rint(expected)
-    np.testing.assert_array_equal(got, expected.astype(dtype))
-    shifted = upscale_stored(
-        sr, (stored + np.dtype(dtype).type(50)).astype(dtype), UnitMap(Intensity(2350, 4350, "given"), stored.dtype)
-    )
-    np.testing.assert_allclose(shifted.astype(float) - 50, got.astype(float), atol=1e-3)
-
-
-@pytest.mark.parametrize("model", ["bicubic", "vdsr", "fmen", "srresnet"])
-def test_values_beyond_the_range_are_kept(model):
-    """A bright vessel at twice the upper percentile stays at twice of it: nothing is clipped."""
-    stored = np.random.default_rng(3).integers(200, 300, (40, 40)).astype(np.uint16)
-    stored[10:30, 10:30] = 2000
-    sr = fastsr.load(model, threads=2)
-    s = sr.scale
-    got = upscale_stored(sr, stored, UnitMap(Intensity(0, 1000, "given"), stored.dtype))
-    inside = got[15 * s : 25 * s, 15 * s : 25 * s].astype(float)
-    assert abs(inside.mean() - 2000) < 20
-    assert abs(float(np.median(got[: 5 * s])) - 250) < 20

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stored_twin import upscale_stored
 
 import fastsr
 from fastsr.cli import main
@@ -33,7 +34,7 @@ from fastsr.errors import (
 )
 from fastsr.io import write_image
 from fastsr.medical import Options
-from fastsr.medical.intensity import Intensity, UnitMap, upscale_stored
+from fastsr.medical.intensity import Intensity, UnitMap
 from fastsr.medical.nifti_header import read_volume, slice_axis
 
 nib = pytest.importorskip("nibabel")
@@ -566,6 +567,114 @@ def test_a_network_on_a_real_volume(tmp_path, data):
     assert not np.array_equal(x, y)
 
 
+# --- gaps, and values beyond the range --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("order", "plane"), [("<", "ij"), (">", "jk")])
+@pytest.mark.parametrize(("model", "scale"), [("nearest", 3), ("vdsr", 2)])
+def test_nan_and_infinity_stay_and_nothing_else_becomes_it(tmp_path, dtype, order, plane, model, scale):
+    """A background of NaN, as masked volumes have it: neighbours are computed without it, whatever it is."""
+    stored = random_voxels((13, 11, 9), dtype)
+    outside = np.linalg.norm(np.indices(stored.shape).T - [6, 5, 4], axis=-1).T > 5
+    axis = 3 - sum("ijk".index(letter) for letter in plane)
+    results = []
+    for value in (np.nan, np.inf, -np.inf):
+        masked = np.where(outside, dtype_of(dtype)(value), stored)
+        src = save(tmp_path / "a.nii", masked, order=order)
+        got, _ = voxels(upscaled(src, plane=plane, model=model, scale=scale))
+        intensity = Intensity(*np.percentile(stored[~outside].astype(np.float32), (0.5, 99.5)), "")
+        np.testing.assert_array_equal(got, twin(masked, axis, model, scale, intensity))
+        big = outside
+        for a in {0, 1, 2} - {axis}:
+            big = big.repeat(scale, axis=a)
+        np.testing.assert_array_equal(got[big], np.full(big.sum(), value, dtype))
+        assert np.isfinite(got[~big]).all()
+        results.append(got[~big])
+    assert (results[0] == results[1]).all()
+    assert (results[0] == results[2]).all()
+    assert results[0].min() > stored[~outside].min() - 200  # nothing of the background bleeds in
+
+
+def dtype_of(name):
+    return np.dtype(name).type
+
+
+@pytest.mark.parametrize(("model", "scale"), [("fmen", 4), ("srresnet", 4), ("vdsr", 2)])
+def test_metal_comes_back_as_interpolation_has_it(tmp_path, model, scale):
+    """A few voxels at ten times the range: not clipped, and not for a network to ring around."""
+    stored = random_voxels((30, 28, 2), "int16") // 3  # 0 to 1000
+    stored[12:18, 10:16] = 10000
+    src = save(tmp_path / "a.nii", stored)
+    got, _ = voxels(upscaled(src, model=model, scale=scale, value_range=(0, 1000), threads=2))
+    inside = got[14 * scale : 16 * scale, 12 * scale : 14 * scale].astype(int)
+    assert np.abs(inside - 10000).max() <= 60  # the network's own error on flat ground, of a range of 1000
+    bicubic, _ = voxels(upscaled(src, tmp_path / "c.nii", scale=scale))
+    beside = np.zeros(got.shape, bool)
+    beside[7 * scale : 23 * scale, 5 * scale : 21 * scale] = True
+    assert np.abs(got.astype(int) - bicubic)[beside].max() <= 800  # the part that it sees, not the 10000 of the edges
+
+
+def test_nifti_and_dicom_have_one_rule(tmp_path):
+    """The same slice, range and network: the same pixels, whatever lies beyond the range."""
+    dicom_objects = pytest.importorskip("dicom_objects", reason="pydicom is not installed")
+    import pydicom
+
+    hu = np.random.default_rng(0).integers(-1500, 9000, (17, 14)).astype(np.int16)
+    src = save(tmp_path / "a.nii", hu.T[:, :, None].copy())
+    dicom_objects.save(dicom_objects.ct(hu, bits=16, RescaleIntercept=0), tmp_path / "a.dcm")
+    for model, scale in (("fmen", 4), ("vdsr", 2)):
+        got, _ = voxels(upscaled(src, model=model, scale=scale, window=(40, 400)))
+        made = upscaled(tmp_path / "a.dcm", tmp_path / "b.dcm", model=model, scale=scale, window=(40, 400))
+        np.testing.assert_array_equal(got[:, :, 0].T, pydicom.dcmread(made).pixel_array)
+
+
+# --- consistency ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("plane", ["ij", "ik"])
+def test_block_means_are_exact_in_stored_voxels(tmp_path, dtype, plane):
+    """Values beyond the range, and what is clamped to the type, included."""
+    stored = random_voxels((9, 7, 6), dtype)
+    if np.dtype(dtype).kind != "f":
+        stored[2:4, 3:5] = np.iinfo(dtype).max
+    else:
+        stored[4, 4, 4] = np.nan
+    src = save(tmp_path / "a.nii", stored)
+    got, _ = voxels(upscaled(src, plane=plane, model="vdsr", value_range=(10, 100), consistency="block-mean"))
+    if plane == "ik":
+        got, stored = got.swapaxes(1, 2), stored.swapaxes(1, 2)
+    wide = np.float64 if np.dtype(dtype).kind == "f" else np.int64
+    sums = got.astype(wide).reshape(stored.shape[0], 2, stored.shape[1], 2, -1).sum(axis=(1, 3))
+    if wide is np.int64:
+        np.testing.assert_array_equal(sums, 4 * stored.astype(np.int64))
+    else:
+        np.testing.assert_allclose(sums, 4 * stored.astype(np.float64), rtol=4 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "consistency", "would_do"),
+    [("int64", "block-mean", "no consistency"), ("int32", "back-projection", "block-mean")],
+)
+def test_consistency_that_cannot_be_exact(tmp_path, dtype, consistency, would_do):
+    src = save(tmp_path / "a.nii", random_voxels((6, 7, 5), dtype))
+    with pytest.raises(OptionError, match=rf"the pixels are {dtype}.*{would_do} would do"):
+        upscaled(src, consistency=consistency)
+    assert list(tmp_path.iterdir()) == [src]
+
+
+def test_the_command_says_the_residual_in_the_units_of_the_source(tmp_path, run):
+    stored = random_voxels((9, 8, 3), "int16")
+    src = save(tmp_path / "a.nii", stored, scl_slope=0.5, scl_inter=0.0)
+    code, out, _ = run("upscale", src, "-o", tmp_path / "b.nii", "--model", "vdsr", "--scale", "2")
+    assert code == 0
+    got, _ = voxels(tmp_path / "b.nii")
+    means = got.astype(float).reshape(9, 2, 8, 2, 3).mean(axis=(1, 3))
+    most = np.abs(means - stored).max() * 0.5
+    assert f"max {most:.3g}" in out
+
+
 # --- memory -----------------------------------------------------------------------------------------------------
 
 MEASURE = """
@@ -732,15 +841,25 @@ def test_bad_extensions(tmp_path, extra):
         upscaled(src)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("options", [{}, {"value_range": (0, 3000)}, {"value_range": (0, 3000), "plane": "ik"}])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nan_and_infinity(tmp_path, value, options, dtype):
-    stored = random_voxels((6, 7, 5), dtype)
-    stored[3, 4, 2] = value
+@pytest.mark.parametrize("given", [None, (0, 3000)])
+def test_a_volume_without_a_finite_voxel(tmp_path, dtype, given):
+    src = save(tmp_path / "a.nii", np.full((6, 7, 5), np.nan, dtype))
+    if given is None:
+        with pytest.raises(PixelValueError, match=r"a\.nii has no finite voxel"):
+            upscaled(src, tmp_path / "b.nii")
+        assert list(tmp_path.iterdir()) == [src]
+    else:
+        assert np.isnan(voxels(upscaled(src, value_range=given))[0]).all()
+
+
+def test_values_that_float32_cannot_hold(tmp_path):
+    stored = random_voxels((6, 7, 5), "float64")
+    stored[3, 4, 2] = 1e60
     src = save(tmp_path / "a.nii", stored)
-    with pytest.raises(PixelValueError, match=r"a\.nii.*NaN.* infinite.*nan_to_num"):
-        upscaled(src, tmp_path / "b.nii", **options)
+    for options, words in (({}, "beyond float32"), ({"value_range": (0, 3000)}, r"1e\+60 \(as stored\) is beyond")):
+        with pytest.raises(PixelValueError, match=rf"a\.nii.*{words}"):
+            upscaled(src, tmp_path / "b.nii", **options)
     assert list(tmp_path.iterdir()) == [src]
 
 
@@ -849,7 +968,8 @@ def test_command(tmp_path, run):
     src = patched(tmp_path / "scan.nii.gz")
     quick = ("--model", "bicubic", "--scale", "2")
     code, out, err = run("upscale", src, *quick)
-    assert (code, out, err) == (0, f"{tmp_path / 'scan_x2.nii.gz'}\n", "")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{tmp_path / 'scan_x2.nii.gz'}\nresidual of block means: mean ")
     assert nib.load(tmp_path / "scan_x2.nii.gz").shape == (12, 14, 5)
     assert run("upscale", src, "-o", tmp_path / "b.nii", "--plane", "coronal", "--window", "40", "400", *quick)[0] == 0
     code, _, err = run("upscale", src, "-o", tmp_path / "c.nii", "--model", "vdsr", "--scale", "2")

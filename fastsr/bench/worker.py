@@ -68,7 +68,8 @@ class Worker:
         """Measure what is resident at most during a run, above what was before loading, less the result.
 
         For a fresh process. Input and code are there before: the same engine has run a small picture and was
-        dropped. What loading or compiling takes for a moment only is not counted.
+        dropped. What loading or compiling takes for a moment only is not counted. Pages of files, code above all, that
+        the system takes away meanwhile count as still there: it does that where they are not used for a while.
         """
         small = Engine(self._network, replace(self._job, height=SMALL, width=SMALL))
         small.run(small.input(synthetic(SMALL, SMALL)))
@@ -76,13 +77,14 @@ class Worker:
         del small
         gc.collect()
         _trim()
-        before = _status("VmRSS")
+        before, of_files = _status("VmRSS"), _status("RssFile")
         engine = Engine(self._network, self._job)
         engine.run(x)
         _reset_peak()
         result = engine.run(x)
         peak = _status("VmHWM")
-        return {"bytes": peak - before - result.nbytes, "process_bytes": peak}
+        taken_away = max(0, of_files - _status("RssFile"))
+        return {"bytes": peak + taken_away - before - result.nbytes, "process_bytes": peak}
 
     def quality(self, folders: list[str]) -> dict[str, Any]:
         """Return the luma PSNR in dB on each folder of HR images, `scale` pixels cut, as papers measure it."""

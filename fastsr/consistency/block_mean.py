@@ -54,7 +54,7 @@ def project(sr: Pixels, excess: Pixels, lr: Pixels, scale: int, bounds: Bounds) 
     h, w, C = lr.shape
     even = -excess // (scale * scale)
     odd = -excess - even * (scale * scale)  # 0 <= odd < scale^2
-    narrow = np.int16 if sr.dtype == np.uint8 else np.int32
+    narrow = np.int16 if sr.dtype == np.uint8 else np.int32 if sr.dtype.itemsize < 4 else np.int64
     even, odd = (np.repeat(a.astype(narrow), scale, axis=1).reshape(h, -1) for a in (even, odd))
     low, high = (np.tile(side.astype(narrow), w * scale) for side in (bounds.low, bounds.high))
     rank = np.repeat(np.tile(ranks(scale).astype(narrow), (1, w)), C, axis=1)

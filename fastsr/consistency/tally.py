@@ -12,6 +12,8 @@ from fastsr.consistency.report import Residual
 
 Pixels = npt.NDArray[Any]
 _DOT = 8192  # squares of sums of 16 x 16 pixels of 16 bits, so many of which int64 holds
+_WIDE = 1 << 25  # sums from here on, which 32-bit pixels have, are squared in two halves
+_HALF = 20
 
 
 class Tally:
@@ -39,9 +41,9 @@ class Tally:
         else:
             flat = rows.astype(np.int64, copy=False).ravel()
             self._absolute += int(flat.sum())
-            parts = (flat[i : i + _DOT] for i in range(0, flat.size, _DOT))
-            self._squares += sum(int(np.dot(part, part)) for part in parts)
-            self._most = max(self._most, int(flat.max()))
+            most = int(flat.max())
+            self._squares += _squares(flat) if most < _WIDE else _squares_of_wide(flat)
+            self._most = max(self._most, most)
 
     def residual(self) -> Residual:
         """Return what has been added so far."""
@@ -49,6 +51,20 @@ class Tally:
             return Residual()
         mean, square = self._absolute / self._samples, self._squares / self._samples
         return Residual(self._samples, mean / self._unit, math.sqrt(square) / self._unit, self._most / self._unit)
+
+
+def _squares(values: Pixels) -> int:
+    return _products(values, values)
+
+
+def _squares_of_wide(values: Pixels) -> int:
+    """Return the sum of the squares of int64 below 2^40, exactly."""
+    high, low = values >> _HALF, values & ((1 << _HALF) - 1)
+    return (_squares(high) << 2 * _HALF) + (_products(high, low) << _HALF + 1) + _squares(low)
+
+
+def _products(a: Pixels, b: Pixels) -> int:
+    return sum(int(np.dot(a[i : i + _DOT], b[i : i + _DOT])) for i in range(0, a.size, _DOT))
 
 
 def blank_hidden(difference: Pixels, lr: Pixels) -> int:

@@ -33,7 +33,8 @@ class Options:
     i, j, k of the voxel axes ("ij").
     normalize: "auto", "stored", "percentile" or "percentile:LOW,HIGH"; window: (center, width), in the source's units,
     wins over it; strict: an input outside of what the model was trained on is refused instead of warned of.
-    keep_private: DICOM's private elements are kept; force: pixels with burned-in annotation are upscaled.
+    keep_private: DICOM's private elements are kept; force: pixels with burned-in annotation, RT Dose and binary
+    Segmentation are upscaled.
     """
 
     plane: str = "auto"

@@ -1,8 +1,8 @@
 """Which intensities a network sees as black and white, and the way there and back.
 
 A network works on 0..1. An `Intensity` says which two values of the source mean 0 and 1; it is chosen once for a
-volume or a series, never for a slice, so that slices stay comparable. Values beyond it are not cut off: they go
-through the network as numbers below 0 and above 1 and come back beyond the range.
+volume or a series, never for a slice, so that slices stay comparable. Values beyond it come back beyond it:
+`fastsr.medical.frames` says how.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from fastsr.medical.percentiles import Chunks, Values, percentiles
 
 # Where neither the file nor the card says anything.
 PERCENTILES = (0.5, 99.5)
-_ROWS = 64  # that are converted at once
 NORMALIZE = "auto, stored, percentile or percentile:LOW,HIGH"
 
 
@@ -197,9 +196,16 @@ class UnitMap:
             self._limits = float(max(least, int(info.min))), _float_at_most(min(most, int(info.max)))
 
     def to_unit(self, stored: Values) -> npt.NDArray[np.float32]:
-        """Return what the network sees, of the same shape."""
-        with np.errstate(over="ignore"):  # becomes infinite, which the engine refuses
-            return ((stored.astype(np.float64) - self._zero) / self._step).astype(np.float32)
+        """Return what the network sees, of the same shape. Raises PixelValueError for what float32 cannot hold."""
+        with np.errstate(over="ignore"):
+            unit = ((stored.astype(np.float64) - self._zero) / self._step).astype(np.float32)
+        if stored.dtype.kind == "f" and not np.isfinite(unit).all():
+            worst = float(stored.flat[int(np.argmin(np.isfinite(unit)))])
+            raise PixelValueError(
+                f"a value of {worst:g} (as stored) is beyond what float32 holds, in widths of the intensity range; a "
+                "wider range (value_range), or replacing it, would do"
+            )
+        return unit
 
     def to_stored(self, unit: Values) -> Values:
         """Return stored pixels: integers rounded to the nearest and clamped to `limits`. Raises PixelValueError."""
@@ -211,18 +217,6 @@ class UnitMap:
         if not np.isfinite(result).all():
             raise PixelValueError(f"the result has values beyond what {self.dtype.name} holds")
         return result
-
-
-def upscale_stored(upscaler: Any, pixels: Values, units: UnitMap) -> Values:
-    """Upscale one slice or frame of stored pixels (H, W) in memory; return (s * H, s * W) of the same type.
-
-    upscaler: an Upscaler. Values beyond the intensity range are kept; see `UnitMap` for rounding and clamping.
-    """
-    unit = upscaler.upscale(units.to_unit(pixels))
-    result: Values = np.empty(unit.shape, units.dtype)
-    for y in range(0, len(unit), _ROWS):
-        result[y : y + _ROWS] = units.to_stored(unit[y : y + _ROWS])
-    return result
 
 
 def _float_at_most(value: int) -> float:

@@ -1,6 +1,7 @@
 """NIfTI volumes: slice by slice, in the memory of a slice, with geometry and units kept.
 
 The image of a slice is (H, W) = the slower and the faster of the two voxel axes of its plane, (H, W, C) for colours.
+Voxels that are NaN or infinite are gaps: their neighbours are computed without them, and they stay what they are.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from fastsr.errors import ImageFileError, OptionError, OutputError, PixelValueError
+from fastsr.consistency import Report, join_reports
+from fastsr.errors import ImageFileError, OptionError, OutputError, PixelValueError, ShapeError
 from fastsr.io.atomic import atomic_output
 from fastsr.io.image import check_whole, reading, write_all
+from fastsr.medical.frames import FrameUpscaler, Pixels, Stored
 from fastsr.medical.intensity import Intensity, UnitMap, choose, from_bits
 from fastsr.medical.nifti_header import (
     AXES,
@@ -56,7 +60,7 @@ def upscale_nifti(src: Path, dst: Path, run: Run, *, overwrite: bool = False, pr
 
     Voxel type, byte order, scl_slope and scl_inter are kept; docs/medical.md says what else is, and what changes.
     progress: called with (rows done, rows in all) of the result.
-    Raises ImageFileError, DtypeError, PixelValueError (NaN), OptionError, OutputError, TrainedRangeError.
+    Raises ImageFileError, DtypeError, PixelValueError (no finite voxel), OptionError, OutputError, TrainedRangeError.
     """
     if not dst.name.lower().endswith((".nii", ".nii.gz")):
         raise OutputError(f"{dst}: a NIfTI volume stays one; a name that ends with .nii or .nii.gz is needed")
@@ -72,13 +76,17 @@ def upscale_nifti(src: Path, dst: Path, run: Run, *, overwrite: bool = False, pr
     run.guard.check(src, spacing_mm=in_plane, intensity=intensity)
     head = upscaled_header(volume, layout.axis, layout.scale, _note(volume, layout, run, intensity))
     units = UnitMap(intensity, volume.dtype, volume.slope, volume.inter) if intensity else None
+    slices = _Greys(volume, run, units) if units else _Colours(volume, run)
     with ExitStack() as stack:
         file = stack.enter_context(atomic_output(dst, overwrite=overwrite))
         voxels = stack.enter_context(_Reader(volume))
         out = stack.enter_context(_writer(file, dst))
         write_all(out, head)
-        _Work(volume, layout, run, units, progress).do(voxels, out, dst.parent)
+        work = _Work(volume, layout, slices, progress)
+        work.do(voxels, out, dst.parent)
         voxels.finish()
+    if run.on_report is not None and work.reports:
+        run.on_report(join_reports(work.reports))
 
 
 def describe(path: Path) -> list[tuple[str, str]]:
@@ -123,12 +131,10 @@ class _Layout:
 class _Work:
     """The upscaling of one file's slices."""
 
-    def __init__(
-        self, volume: Volume, layout: _Layout, run: Run, units: UnitMap | None, progress: Progress | None
-    ) -> None:
-        self._volume, self._layout, self._units, self._progress = volume, layout, units, progress
-        self._upscaler = run.upscaler
+    def __init__(self, volume: Volume, layout: _Layout, slices: _Greys | _Colours, progress: Progress | None) -> None:
+        self._volume, self._layout, self._slices, self._progress = volume, layout, slices, progress
         self._done = 0  # slices
+        self.reports: list[Report] = []  # one, of what is done
         self._slice: Voxels = np.empty((layout.height, layout.width, *layout.voxel), volume.dtype)
 
     def do(self, voxels: _Reader, out: BinaryIO, folder: Path) -> None:
@@ -163,42 +169,85 @@ class _Work:
         """Upscale the slice that is held."""
         count = self._layout.count * self._volume.shape[3]
         progress, done = self._progress, self._done
-        rows = _Rows(self._volume, self._slice, self._units, done)
-        self._upscaler.stream(
-            rows,
-            _Sink(self._volume, self._units, write),
-            progress=progress and (lambda d, of: progress(done * of + d, count * of)),
+        report = self._slices.upscale(
+            self._slice, write, progress and (lambda d, of: progress(done * of + d, count * of))
         )
+        self.reports = [join_reports([*self.reports, report])]
         self._done += 1
 
 
-class _Rows:
-    """A slice as the rows that a network takes: float32 from 0 to 1, or colours."""
+class _Greys:
+    """Upscales slices of quantities."""
 
-    def __init__(self, volume: Volume, pixels: Voxels, units: UnitMap | None, index: int) -> None:
-        self._volume, self._pixels, self._units, self._index = volume, pixels, units, index
-        self.shape = (*pixels.shape[:2], volume.channels or 1)
-        self.dtype: np.dtype[Any] = np.dtype(np.uint8 if volume.channels else np.float32)
+    def __init__(self, volume: Volume, run: Run, units: UnitMap) -> None:
+        self._volume, self._units = volume, units
+        info = np.iinfo(units.dtype) if units.dtype.kind != "f" else None
+        limits = None if info is None else (int(info.min), int(info.max))
+        self._frames = FrameUpscaler.of(
+            run.upscaler, Stored(units.dtype, limits, gaps=None if info is not None else _NotFinite())
+        )
+
+    def upscale(self, pixels: Voxels, write: Callable[[int, Voxels], None], progress: Progress | None) -> Report:
+        """Upscale one slice (H, W); `write` takes (first row, rows) as the file stores them."""
+        done = 0
+
+        def give_on(rows: Voxels) -> None:
+            nonlocal done
+            write(done, np.ascontiguousarray(rows[:, :, 0], dtype=self._volume.dtype))
+            done += len(rows)
+
+        try:
+            finish = self._frames.upscale(pixels[:, :, None], self._units, give_on, progress)
+        except PixelValueError as error:
+            raise PixelValueError(f"{self._volume.path}: {error}") from error
+        return self._frames.report(finish, abs(self._volume.slope))
+
+
+class _Colours:
+    """Upscales slices of colours, as other images are."""
+
+    def __init__(self, volume: Volume, run: Run) -> None:
+        self._channels, self._upscaler = volume.channels, run.upscaler
+
+    def upscale(self, pixels: Voxels, write: Callable[[int, Voxels], None], progress: Progress | None) -> Report:
+        """Upscale one slice (H, W, C)."""
+        self._upscaler.stream(_ColourRows(pixels), _ColourSink(write), progress=progress)
+        report = self._upscaler.last_report
+        assert report is not None
+        return report
+
+
+class _ColourRows:
+    """A slice of colours as the rows that an upscaler takes."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, pixels: Voxels) -> None:
+        self._pixels = pixels
+        self.shape = pixels.shape
 
     def read(self, y0: int, y1: int) -> Voxels:
-        rows = self._pixels[y0:y1]
-        if self._units is None:
-            return rows
-        if rows.dtype.kind == "f" and (bad := int((~np.isfinite(rows)).sum())):
-            what = f"slice {self._index} has {bad} voxels or more that are NaN or infinite"
-            raise PixelValueError(_not_finite(self._volume.path, what))
-        return self._units.to_unit(rows)[:, :, None]
+        return self._pixels[y0:y1]
 
 
-class _Sink:
-    """Rows of the result, stored as the file stores them."""
+class _ColourSink:
+    """Takes an upscaler's rows of colours."""
 
-    def __init__(self, volume: Volume, units: UnitMap | None, write: Callable[[int, Voxels], None]) -> None:
-        self._dtype, self._units, self._write = volume.dtype, units, write
+    def __init__(self, write: Callable[[int, Voxels], None]) -> None:
+        self._write = write
 
     def write(self, y0: int, rows: Voxels) -> None:
-        stored = rows if self._units is None else self._units.to_stored(rows[:, :, 0])
-        self._write(y0, np.ascontiguousarray(stored, dtype=self._dtype))
+        self._write(y0, np.ascontiguousarray(rows))
+
+
+class _NotFinite:
+    """The gaps of floats: NaN, and infinity. A result is never one of them."""
+
+    def mask(self, stored: Pixels) -> npt.NDArray[np.bool_]:
+        return ~np.isfinite(stored)
+
+    def avoid(self, stored: Pixels, limits: tuple[int, int] | None) -> Pixels:
+        return stored
 
 
 class _Reader:
@@ -271,7 +320,8 @@ def _intensity(volume: Volume, run: Run) -> Intensity | None:
 
     def chunks() -> Iterator[Voxels]:
         with _Reader(volume) as voxels:
-            yield from voxels.pieces(volume.dtype)
+            for piece in voxels.pieces(volume.dtype):
+                yield piece if piece.dtype.kind != "f" else piece[np.isfinite(piece)]
 
     stated = None
     if volume.dtype.itemsize == 1:  # 8 bits are the range that pictures have
@@ -286,11 +336,9 @@ def _intensity(volume: Volume, run: Run) -> Intensity | None:
             inter=volume.inter,
         )
     except PixelValueError as error:
-        raise PixelValueError(_not_finite(volume.path, str(error).partition(";")[0])) from error
-
-
-def _not_finite(path: Path, what: str) -> str:
-    return f"{path}: {what}, which a network would spread; replace them first (numpy.nan_to_num)"
+        raise PixelValueError(f"{volume.path}: {error}") from error
+    except ShapeError as error:  # there is no other reason for it: a volume has a voxel or more
+        raise PixelValueError(f"{volume.path} has no finite voxel; there is nothing to upscale") from error
 
 
 @contextmanager

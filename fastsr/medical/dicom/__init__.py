@@ -61,23 +61,30 @@ def upscale_folder(
 
 
 def derive(
-    dataset: Dataset, upscaler: Upscaler, *, intensity: Intensity | None = None, keep_private: bool = False
+    dataset: Dataset,
+    upscaler: Upscaler,
+    *,
+    intensity: Intensity | None = None,
+    keep_private: bool = False,
+    force: bool = False,
 ) -> Dataset:
     """Return the header of the image that upscaling `dataset` gives: new UIDs, geometry, references; no Pixel Data.
 
     dataset: an image, which is left as it is. upscaler: what makes the pixels; it names model, weights and scale.
-    intensity: the range that the network saw, in the source's units. Pixels that go with the header are in native
-    order, colours as interleaved RGB.
+    intensity: the range that the network saw, in the source's units; force: as in `fastsr.medical.Options`. Pixels that
+    go with the header are in native order, colours as interleaved RGB.
     Raises ImageFileError for what is no image or has no sound geometry, ShapeError, MissingExtraError.
     """
     _need_pydicom()
     from fastsr.medical.dicom.derivation import derive as make
     from fastsr.medical.dicom.read import layout_of, without_pixels
     from fastsr.medical.dicom.recipe import Recipe
-    from fastsr.medical.dicom.refusals import check_object
+    from fastsr.medical.dicom.refusals import check_object, check_unforced
 
     path = Path(getattr(dataset, "filename", None) or "the dataset")
     check_object(path, dataset)
+    if not force:
+        check_unforced(path, dataset)
     recipe = Recipe.of(upscaler, intensity, keep_private=keep_private)
     return make(without_pixels(dataset), layout_of(path, dataset).after(), recipe, path)
 

@@ -43,8 +43,8 @@ _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 class Layout:
     """How pixels are stored: the Image Pixel module.
 
-    frames, rows, columns, samples (1 or 3); bits_allocated (8 or 16) > high_bit >= bits_stored - 1; signed: two's
-    complement; photometric: the Photometric Interpretation.
+    frames, rows, columns, samples (1 or 3); bits_allocated (1, 8, 16 or 32) > high_bit >= bits_stored - 1; signed:
+    two's complement; photometric: the Photometric Interpretation.
     """
 
     frames: int
@@ -59,8 +59,8 @@ class Layout:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of one sample, in native byte order."""
-        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
+        """Of one sample, in native byte order; a single bit has a byte of its own in memory."""
+        return np.dtype(f"{'i' if self.signed else 'u'}{max(self.bits_allocated // 8, 1)}")
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -72,6 +72,11 @@ class Layout:
     @property
     def grey(self) -> bool:
         return self.photometric in ("MONOCHROME1", "MONOCHROME2")
+
+    @property
+    def inverted(self) -> bool:
+        """Whether small values are displayed bright."""
+        return self.photometric == "MONOCHROME1"
 
     def after(self) -> Layout:
         """Describe the arrays that `decoded_frames` yields: grey as stored, every colour as RGB."""
@@ -112,6 +117,9 @@ def decoded_frames(path: Path, header: Dataset, layout: Layout, pixels: PixelDat
 
 def _raw_frames(path: Path, file: BinaryIO, header: Dataset, layout: Layout, pixels: PixelData) -> Iterator[Pixels]:
     syntax = header.file_meta.TransferSyntaxUID
+    if layout.bits_allocated == 1:
+        yield from _unpacked(file, layout, pixels)
+        return
     if syntax == uid.JPEGExtended12Bit and layout.bits_stored > 8:
         from fastsr.medical.dicom.jpeg12 import decode
 
@@ -145,6 +153,18 @@ def _raw_frames(path: Path, file: BinaryIO, header: Dataset, layout: Layout, pix
         yield array
 
 
+def _unpacked(file: BinaryIO, layout: Layout, pixels: PixelData) -> Iterator[Pixels]:
+    """Yield frames of bits, the first lowest (PS3.5 8.1.1); a frame may begin and end within a byte."""
+    size, begin = layout.rows * layout.columns, 0
+    for _ in range(layout.frames):
+        first, last = begin // 8, -(-(begin + size) // 8)
+        file.seek(pixels.place[0] + first)
+        packed = file.read(last - first) if pixels.data is None else pixels.data[first:last]
+        bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
+        yield bits[begin - 8 * first :][:size].reshape(layout.rows, layout.columns)
+        begin += size
+
+
 def _decoder(path: Path, syntax: uid.UID) -> Decoder:
     try:
         decoder = get_decoder(syntax)
@@ -165,7 +185,7 @@ def _plugin(decoder: Decoder, syntax: uid.UID) -> str:
 def _values(raw: Pixels, header: Dataset, layout: Layout) -> Pixels:
     """Return what the bits that count say: Bits Stored of them, from High Bit down."""
     shift = layout.high_bit + 1 - layout.bits_stored
-    values = raw.astype(np.int32)
+    values = raw.astype(np.int32 if layout.bits_allocated < 32 else np.int64)
     values = (values >> shift) & ((1 << layout.bits_stored) - 1)
     if layout.signed:
         sign = 1 << (layout.bits_stored - 1)

@@ -18,7 +18,7 @@ from fastsr.medical.dicom.decode import Layout
 from fastsr.medical.dicom.geometry import scale_geometry
 from fastsr.medical.dicom.pixel_coordinates import scale_pixel_coordinates
 from fastsr.medical.dicom.recipe import IMPLEMENTATION_CLASS_UID, Recipe
-from fastsr.medical.dicom.refusals import class_name
+from fastsr.medical.dicom.refusals import SEGMENTATION, class_name, class_uid, forced_note
 from fastsr.version import __version__
 
 _MOST_PIXELS = 65535  # of a side: Rows and Columns are US
@@ -33,6 +33,9 @@ _DROPPED = (
     "SmallestImagePixelValueInPlane",
     "LargestImagePixelValueInPlane",
     "HistogramSequence",
+    "DVHSequence",
+    "DVHNormalizationPoint",
+    "DVHNormalizationDoseValue",
     "InstanceCreationDate",
     "InstanceCreationTime",
     "InstanceCreatorUID",
@@ -166,7 +169,9 @@ def _describe_pixels(image: Dataset, layout: Layout, scale: int) -> None:
 
 def _reference_source(image: Dataset, header: Dataset, recipe: Recipe, residual: bool) -> None:
     """Say what the image was made from, how, and by what."""
-    description = recipe.description + (f" {_residual_note(recipe.consistency)}" if residual else "")
+    note = forced_note(header)
+    description = recipe.description + (f" {note}" if note else "")
+    description += f" {_residual_note(recipe.consistency)}" if residual else ""
     before = str(header.get("DerivationDescription") or "").strip()
     if before:
         description = f"{description} The source's: {before}"
@@ -175,7 +180,9 @@ def _reference_source(image: Dataset, header: Dataset, recipe: Recipe, residual:
     image.SourceImageSequence = [_source(header)]
     image.ContributingEquipmentSequence = [*(image.get("ContributingEquipmentSequence") or ()), _equipment(recipe)]
     groups = image.get("PerFrameFunctionalGroupsSequence") or ()
-    if groups:
+    if class_uid(header) == SEGMENTATION:
+        image.ReferencedSeriesSequence = [*(image.get("ReferencedSeriesSequence") or ()), _series(header)]
+    elif groups:
         evidence = [*(image.get("SourceImageEvidenceSequence") or ()), _evidence(header)]
         image.SourceImageEvidenceSequence = evidence
     for i, group in enumerate(groups):
@@ -254,6 +261,16 @@ def _evidence(header: Dataset) -> Dataset:
     study.StudyInstanceUID = header.StudyInstanceUID
     study.ReferencedSeriesSequence = [series]
     return study
+
+
+def _series(header: Dataset) -> Dataset:
+    """Say the same as the Common Instance Reference Module does (PS3.3 C.12.2)."""
+    series, instance = Dataset(), Dataset()
+    instance.ReferencedSOPClassUID = header.SOPClassUID
+    instance.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    series.SeriesInstanceUID = header.SeriesInstanceUID
+    series.ReferencedInstanceSequence = [instance]
+    return series
 
 
 def _equipment(recipe: Recipe) -> Dataset:

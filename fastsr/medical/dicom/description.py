@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastsr.medical.dicom.geometry import pixel_spacing
 from fastsr.medical.dicom.read import open_image
-from fastsr.medical.dicom.refusals import class_name
+from fastsr.medical.dicom.refusals import class_name, forced_note
 
 
 def describe(path: Path) -> list[tuple[str, str]]:
@@ -24,4 +24,6 @@ def describe(path: Path) -> list[tuple[str, str]]:
         ("pixels", f"{stored.photometric}, {bits}"),
         ("spacing", f"{spacing[0]:g} x {spacing[1]:g} mm (rows, columns)" if spacing else "not stated"),
     ]
+    if forced_note(header):
+        lines.append(("upscaled", "only with --force, as its pixels are no picture"))
     return lines

@@ -11,9 +11,10 @@ from pydicom.dataset import Dataset
 
 from fastsr.errors import ImageFileError
 from fastsr.medical.dicom.decode import Layout
-from fastsr.medical.dicom.frames import Padding
 from fastsr.medical.dicom.geometry import pixel_spacing
+from fastsr.medical.dicom.padding import Padding
 from fastsr.medical.dicom.read import DicomImage
+from fastsr.medical.dicom.refusals import RT_DOSE, class_uid, forced_note
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class Rescale:
 
 @dataclass(frozen=True)
 class Facts:
-    """One image. rescales: one for each frame; in_hounsfield: the units are HU; place: along the slices' normal."""
+    """One image. rescales: one for each frame; in_hounsfield: the units are HU; place: along the slices' normal.
+
+    is_dose: the units are those of Dose Units; note: what has to be said of it as it is no picture, or "".
+    """
 
     path: Path
     patient: str
@@ -39,6 +43,8 @@ class Facts:
     padding: Padding | None
     has_lut: bool
     in_hounsfield: bool
+    is_dose: bool
+    note: str
     spacing: tuple[float, float] | None
     place: float | None
     number: int | None
@@ -62,6 +68,8 @@ def facts_of(image: DicomImage) -> Facts:
         padding=_padding(header, layout),
         has_lut="ModalityLUTSequence" in header,
         in_hounsfield=hounsfield,
+        is_dose=class_uid(header) == RT_DOSE,
+        note=forced_note(header),
         spacing=pixel_spacing(header),
         place=_place(header),
         number=None if number in (None, "") else int(number),
@@ -70,6 +78,8 @@ def facts_of(image: DicomImage) -> Facts:
 
 def _rescales(path: Path, header: Dataset, frames: int) -> tuple[Rescale, ...]:
     """Return each frame's rescale; 1 and 0 where there is none, or a Modality LUT."""
+    if class_uid(header) == RT_DOSE:
+        return (_dose_scaling(path, header),) * frames
     common = _rescale(path, (header, *(header.get("SharedFunctionalGroupsSequence") or ())), Rescale(1.0, 0.0))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or ()
     if not per_frame:
@@ -77,6 +87,14 @@ def _rescales(path: Path, header: Dataset, frames: int) -> tuple[Rescale, ...]:
     if len(per_frame) != frames:
         raise ImageFileError(f"{path} has {frames} frames, but functional groups for {len(per_frame)}")
     return tuple(_rescale(path, (group,), common) for group in per_frame)
+
+
+def _dose_scaling(path: Path, header: Dataset) -> Rescale:
+    """Return what makes stored values doses (PS3.3 C.8.8.3)."""
+    scaling = header.get("DoseGridScaling")
+    if scaling in (None, "") or not (math.isfinite(scaling) and scaling > 0):
+        raise ImageFileError(f"{path} has Dose Grid Scaling {scaling!s:.20}; a number above 0 is needed")
+    return Rescale(float(scaling), 0.0)
 
 
 def _rescale(path: Path, groups: Sequence[Dataset], common: Rescale) -> Rescale:

@@ -11,7 +11,7 @@ from fastsr.medical import Run
 from fastsr.medical.dicom.decode import Pixels
 from fastsr.medical.dicom.facts import Facts
 from fastsr.medical.dicom.read import open_image
-from fastsr.medical.intensity import Intensity, choose, from_bits
+from fastsr.medical.intensity import Intensity, choose, from_bits, from_percentiles
 
 # 12 bits of Hounsfield units with the usual intercept: what CT means where Bits Stored says more.
 CT_RANGE = (-1024.0, 3071.0)
@@ -31,6 +31,9 @@ def choose_intensity(run: Run, images: Sequence[Facts]) -> Intensity:
     rescales = {rescale for image in images for rescale in image.rescales}
     in_units = len(rescales) > 1 or len({image.layout.dtype for image in images}) > 1
     one = next(iter(rescales))
+    slope, intercept = (1.0, 0.0) if in_units else (one.slope, one.intercept)
+    if images[0].is_dose and run.given is None and run.options.normalize == "auto":
+        return from_percentiles(lambda: _values(images, in_units), 0, 100, slope, intercept)
     return choose(
         run.upscaler.model.card,
         lambda: _values(images, in_units),
@@ -38,8 +41,8 @@ def choose_intensity(run: Run, images: Sequence[Facts]) -> Intensity:
         modality=images[0].modality,
         given=run.given,
         normalize=run.options.normalize,
-        slope=1.0 if in_units else one.slope,
-        inter=0.0 if in_units else one.intercept,
+        slope=slope,
+        inter=intercept,
     )
 
 

@@ -21,6 +21,7 @@ from fastsr.medical.dicom.sniff import is_part10
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _VRS = (b"OB", b"OW", b"UN")
+_BITS = {refusals.RT_DOSE: (16, 32), refusals.SEGMENTATION: (1,)}  # allocated; of all other SOP classes 8 or 16
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,13 @@ def layout_of(path: Path, header: Dataset) -> Layout:
         return int(value)
 
     bits = number("BitsAllocated")
-    if bits not in (8, 16):
-        raise refusals.refused(path, header, f"its pixels have {bits} bits (Bits Allocated); 8 and 16 are possible")
+    possible = _BITS.get(refusals.class_uid(header), (8, 16))
+    if bits not in possible:
+        needed = " or ".join(map(str, possible))
+        raise refusals.refused(path, header, f"its pixels have {bits} bits (Bits Allocated); {needed} can be upscaled")
+    syntax = header.file_meta.TransferSyntaxUID
+    if bits == 1 and (syntax.is_compressed or not syntax.is_little_endian):
+        raise refusals.refused(path, header, f"its bits are stored as {syntax.name}; decompress it before")
     stored = number("BitsStored")
     layout = Layout(
         frames=number("NumberOfFrames", 1) or 1,
@@ -148,7 +154,7 @@ def layout_of(path: Path, header: Dataset) -> Layout:
         raise ImageFileError(
             f"{path} has Bits Stored {stored}, High Bit {layout.high_bit} and Bits Allocated {bits}, which do not fit"
         )
-    if header.file_meta.TransferSyntaxUID.is_compressed and layout.high_bit != stored - 1:
+    if syntax.is_compressed and layout.high_bit != stored - 1:
         raise ImageFileError(f"{path} has High Bit {layout.high_bit}; compressed pixels need {stored - 1}")
     samples = 1 if layout.grey or layout.photometric == "PALETTE COLOR" else 3
     if not known_photometric(layout.photometric) or layout.samples != samples:
@@ -182,6 +188,6 @@ def _check_length(path: Path, layout: Layout, pixel_data: PixelData) -> None:
     if have is None:
         return
     samples = 2 if layout.photometric == "YBR_FULL_422" else layout.samples
-    need = layout.frames * layout.rows * layout.columns * samples * layout.bits_allocated // 8
+    need = -(-layout.frames * layout.rows * layout.columns * samples * layout.bits_allocated // 8)
     if have < need:
         raise ImageFileError(f"{path} is damaged or truncated: Pixel Data has {have} bytes; its frames need {need}")

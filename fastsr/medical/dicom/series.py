@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastsr.errors import FastSRError, ImageFileError, OutputError, ValueRangeWarning
+from fastsr.errors import FastSRError, ForcedWarning, ImageFileError, OutputError, ValueRangeWarning
 from fastsr.io.formats import format_of_suffix
 from fastsr.io.image import reading
 from fastsr.io.kinds import Progress
@@ -15,6 +15,7 @@ from fastsr.medical.dicom.facts import Facts, facts_of
 from fastsr.medical.dicom.intensities import choose_intensity
 from fastsr.medical.dicom.read import open_image, read_header
 from fastsr.medical.dicom.recipe import Recipe
+from fastsr.medical.dicom.refusals import check_unforced
 from fastsr.medical.dicom.upscale import upscale_image
 from fastsr.medical.intensity import Intensity
 
@@ -65,6 +66,7 @@ class DicomRun:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._images: dict[Path, tuple[Series, Facts, int]] = {}  # with the place in the series, from 1
+        self._said: set[str] = set()  # notes on what was forced
 
     def plan(self, files: Sequence[Path]) -> list[Path]:
         """Group files by series and return them in order: series by series, slice by slice.
@@ -102,6 +104,9 @@ class DicomRun:
         _check_name(dst)
         series, image, number = self._member(src)
         series.check(image)
+        if image.note and image.note not in self._said:
+            self._said.add(image.note)
+            warnings.warn(f"{src} is upscaled because it was forced. {image.note}", ForcedWarning, stacklevel=2)
         recipe = self._recipe(series)
         self._run.guard.check(src, modality=image.modality, spacing_mm=image.spacing, intensity=recipe.intensity)
         made = upscale_image(self._run, image, recipe, dst, number=number, overwrite=overwrite, progress=progress)
@@ -132,6 +137,8 @@ class DicomRun:
 
     def _look(self, path: Path) -> Facts:
         image = open_image(path)
+        if not self._run.options.force:
+            check_unforced(path, image.header)
         with reading(path):
             return facts_of(image)
 

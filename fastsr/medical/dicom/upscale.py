@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastsr.consistency import Report, Residual, join_reports
-from fastsr.consistency.finish import Finish
-from fastsr.consistency.tally import Tally
+from fastsr.consistency import Report, join_reports
 from fastsr.io.atomic import atomic_output
 from fastsr.io.image import reading
 from fastsr.io.kinds import Progress
@@ -16,13 +14,11 @@ from fastsr.medical import Run
 from fastsr.medical.dicom.decode import Pixels
 from fastsr.medical.dicom.derivation import derive, set_residual
 from fastsr.medical.dicom.facts import Facts, Rescale
-from fastsr.medical.dicom.frames import FrameUpscaler
 from fastsr.medical.dicom.read import open_image
 from fastsr.medical.dicom.recipe import Recipe
-from fastsr.medical.dicom.refusals import check_annotation
 from fastsr.medical.dicom.write import DicomWriter
+from fastsr.medical.frames import FrameUpscaler, Stored
 from fastsr.medical.intensity import Intensity, UnitMap
-from fastsr.version import __version__
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,6 @@ def upscale_image(
     number: Instance Number where the source has none. Raises ImageFileError, OutputError and what upscaling raises.
     """
     image = open_image(facts.path)
-    check_annotation(image.path, image.header, run.options.force)
     layout = image.layout
     with reading(image.path):
         header = derive(image.header, layout, recipe, image.path, number=number, residual=True)
@@ -56,46 +51,19 @@ def upscale_image(
     span, reports = _Span(), []
     with atomic_output(dst, overwrite=overwrite) as file:
         writer = DicomWriter(file, header, layout, dst)
-        frames = FrameUpscaler.of(run.upscaler, layout, facts.padding)
+        stored = Stored(layout.dtype, layout.limits, layout.inverted, facts.padding)
+        frames = FrameUpscaler.of(run.upscaler, stored)
         for i, frame in enumerate(image.frames()):
             rescale = facts.rescales[i]
             units = UnitMap(recipe.intensity, layout.dtype, rescale.slope, rescale.intercept, layout.limits)
             span.look(frame if facts.padding is None else frame[~facts.padding.mask(frame)], rescale)
             done = progress and _of_frames(progress, i, layout.frames)
             finish = frames.upscale(frame, units, writer.write, done)
-            reports.append(_report(recipe, finish, abs(rescale.slope)))
+            reports.append(frames.report(finish, abs(rescale.slope)))
         report = join_reports(reports)
         set_residual(header, report)
         writer.close(header)
     return Made(span.share_of(recipe.intensity), report)
-
-
-def _report(recipe: Recipe, finish: Finish, unit: float) -> Report:
-    """Return the report of one frame. unit: what a step of the stored values is in the source's units."""
-
-    def residual(tally: Tally | None) -> Residual | None:
-        if tally is None:
-            return None
-        found = tally.residual()
-        return Residual(found.samples, found.mean_abs * unit, found.rms * unit, found.max_abs * unit)
-
-    before, after = residual(finish.blocks_before), residual(finish.blocks_after)
-    assert before is not None
-    assert after is not None
-    return Report(
-        model=recipe.model,
-        version=__version__,
-        sha256=recipe.sha256,
-        scale=recipe.scale,
-        precision=recipe.precision,
-        backend=recipe.backend,
-        consistency=recipe.consistency,
-        strength=recipe.strength,
-        block_mean_before=before,
-        block_mean_after=after,
-        bicubic_before=residual(finish.bicubic_before),
-        bicubic_after=residual(finish.bicubic_after),
-    )
 
 
 class _Span:
