@@ -108,7 +108,8 @@ class IntegerFilters {
   float unit() const { return unit_; }
   Cell pair(int input, int term) const {
     const auto half = [&](int c) {
-      return c < channels_ ? static_cast<std::uint32_t>(static_cast<std::int32_t>(values_[index(term, c)])) & 0xffffu : 0;
+      return c < channels_ ? static_cast<std::uint32_t>(static_cast<std::int32_t>(values_[index(term, c)])) & 0xffffu
+                           : 0;
     };
     return static_cast<Cell>(half(2 * input) | half(2 * input + 1) << 16);
   }
@@ -182,9 +183,8 @@ bool pack_winograd_int(const Node& node, const float* weight, const float* bias,
     filters.emplace_back(weight + std::ptrdiff_t{k} * node.input_channels * 9, node.input_channels, quantizer);
     out.scale.data()[k] = filters.back().unit();
   }
-  lay_out<Cell>(out, max_block, [&](int k, int input, int term) {
-    return filters[static_cast<std::size_t>(k)].pair(input, term);
-  });
+  lay_out<Cell>(out, max_block,
+                [&](int k, int input, int term) { return filters[static_cast<std::size_t>(k)].pair(input, term); });
   return true;
 }
 

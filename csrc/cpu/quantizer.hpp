@@ -2,8 +2,8 @@
 //
 // The step is as fine as Winograd's algorithm in 16 bits allows. Each term of a tile is a sum of 36 integers with small
 // whole factors, so it is exact, and scale is the least for which no tile of integers in low..high leaves 16 bits: some
-// 480 to 650 steps between a channel's ends, more than 8 bits have. Zero is always a step: what lies outside of the image
-// is zero in integers too.
+// 480 to 650 steps between a channel's ends, more than 8 bits have. Zero is always a step: what lies outside of the
+// image is zero in integers too.
 #pragma once
 
 #include "core/aligned.hpp"

@@ -93,9 +93,7 @@ inline Cells sub16(Cells a, Cells b) { return {_mm512_sub_epi16(a.v, b.v)}; }
 inline Cells quadruple16(Cells a) { return {_mm512_slli_epi16(a.v, 2)}; }
 inline Cells shift_up(Cells x, Cell edge) { return {_mm512_alignr_epi32(x.v, _mm512_set1_epi32(edge), 15)}; }
 inline Cells shift_down(Cells x, Cell edge) { return {_mm512_alignr_epi32(_mm512_set1_epi32(edge), x.v, 1)}; }
-inline Cells dot(Cells a, Cells b, Cells sum) {
-  return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(a.v, b.v))};
-}
+inline Cells dot(Cells a, Cells b, Cells sum) { return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(a.v, b.v))}; }
 // The same by AVX-512 VNNI. In assembly, so that this file needs no option for it, and GCC 12 makes no copies of `sum`.
 inline Cells dot_vnni(Cells a, Cells b, Cells sum) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));

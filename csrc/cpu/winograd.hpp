@@ -34,7 +34,9 @@ constexpr int kTileTerms = 36;     // products of a tile
 constexpr int kTilesInGroup = 16;  // side by side
 constexpr int kBlockColumns = kTilesInGroup * kTileRows;
 // Words of a block of so many channels, or cells.
-constexpr std::ptrdiff_t block_words(std::ptrdiff_t channels) { return ((kBlockColumns + 2) * channels + 15) / 16 * 16; }
+constexpr std::ptrdiff_t block_words(std::ptrdiff_t channels) {
+  return ((kBlockColumns + 2) * channels + 15) / 16 * 16;
+}
 
 constexpr int kMaxGroups = 3;      // computed at once
 constexpr int kMaxOperands = 4;    // rows that the steps of one layer add or multiply
@@ -92,8 +94,8 @@ struct WinogradPiece {
   Layout x_layout = Layout::plain;
   Layout y_layout = Layout::plain;
   const Quantizer* y_quantizer = nullptr;  // packed
-  std::ptrdiff_t x_pitch = 0;  // plain
-  std::ptrdiff_t y_pitch = 0;  // plain
+  std::ptrdiff_t x_pitch = 0;              // plain
+  std::ptrdiff_t y_pitch = 0;              // plain
   std::ptrdiff_t other_pitch[kMaxOperands] = {};
   const BoundStep* steps = nullptr;
   int step_count = 0;

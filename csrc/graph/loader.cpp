@@ -108,7 +108,8 @@ class GraphReader {
     if (json.kind != Json::Kind::object) return bad_file("the ranges are not an object");
     for (const auto& [name, tensor] : json.object) {
       const auto found = values_.find(name);
-      if (found == values_.end() || found->second == 0) return bad_file("ranges of " + quoted(name) + ", which is no node");
+      if (found == values_.end() || found->second == 0)
+        return bad_file("ranges of " + quoted(name) + ", which is no node");
       Node& node = graph.nodes[static_cast<std::size_t>(found->second - 1)];
       if (tensor.kind != Json::Kind::string) return wrong(node, "its ranges are no tensor's name");
       FASTSR_TRY(tensor_index(node, tensor.string, node.ranges));

@@ -125,8 +125,8 @@ Graph with_relayouts(const Graph& graph) {
     for (std::size_t n = 0; n < node.inputs.size(); ++n) {
       const std::size_t input = at(node.inputs[n]);
       const Layout wanted = wanted_layout(graph.nodes[i], n);
-      const bool from_copy = graph.value_layout(node.inputs[n]) == Layout::plain && wanted != Layout::plain &&
-                             copied[kind(wanted)][input];
+      const bool from_copy =
+          graph.value_layout(node.inputs[n]) == Layout::plain && wanted != Layout::plain && copied[kind(wanted)][input];
       node.inputs[n] = from_copy ? copy[kind(wanted)][input] : value[input];
     }
     out.nodes.push_back(std::move(node));

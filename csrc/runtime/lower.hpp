@@ -1,6 +1,6 @@
 // From the graph of a file to the graph that the engine runs: which convolutions are computed by Winograd's algorithm
-// and in which arithmetic, and which values are kept in tiles for it. Depends on the graph alone, never on an image: the
-// same bits for all.
+// and in which arithmetic, and which values are kept in tiles for it. Depends on the graph alone, never on an image:
+// the same bits for all.
 #pragma once
 
 #include "graph/graph.hpp"

@@ -40,8 +40,9 @@ Result<Network*> Model::network(int scale, int channels, const Kernels& kernels,
   for (const Graph& graph : file_.graphs) {
     if (graph.scale == scale && graph.channels == channels) {
       if (how.integers && !knows_ranges(graph)) {
-        return Status(Code::option, "the model cannot run in int8: it does not say which values its layers have; "
-                                    "'fastsr quantize' finds that out from images");
+        return Status(Code::option,
+                      "the model cannot run in int8: it does not say which values its layers have; "
+                      "'fastsr quantize' finds that out from images");
       }
       Result<std::unique_ptr<Network>> made = Network::make(file_, graph, kernels, how);
       if (!made.ok()) return made.status();

@@ -140,8 +140,7 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     const std::size_t pool = at(p.pool_of[v]);
     const int words = p.graph->value_words(static_cast<int>(v));
     const bool tiled = p.graph->value_layout(static_cast<int>(v)) != Layout::plain;
-    const std::int64_t floats =
-        tiled ? widest[pool] / kBlockColumns * block_words(words) : widest[pool] + 2 * kRowPad;
+    const std::int64_t floats = tiled ? widest[pool] / kBlockColumns * block_words(words) : widest[pool] + 2 * kRowPad;
     // An odd number of cache lines spreads the channels, or the rows, over the cache's sets.
     const std::int64_t line = ((floats + kFloatsPerLine - 1) / kFloatsPerLine | 1) * kFloatsPerLine;
     plan.pitch[pool] = tiled ? 0 : line;

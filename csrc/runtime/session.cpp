@@ -335,8 +335,8 @@ void Session::store_block(const Work& work, std::int64_t y, std::int64_t block) 
   a.channel_stride = work.pixels.channel_stride;
   a.channels = network_->graph().out_channels;
   for (a.dy = 0; a.dy < a.factor; ++a.dy) {
-    a.pixels = work.pixels.at((y - work.rows.begin) * a.factor + a.dy,
-                              (columns.begin - stored_columns_.begin) * a.factor);
+    a.pixels =
+        work.pixels.at((y - work.rows.begin) * a.factor + a.dy, (columns.begin - stored_columns_.begin) * a.factor);
     network_->kernels().store(a);
   }
 }

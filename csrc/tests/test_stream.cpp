@@ -237,7 +237,7 @@ int main(int argc, char** argv) {
     CHECK(model.ok());
     for (const Graph& graph : model.value()->file().graphs) test_bits(*model.value(), graph, random);
     if (model.value()->file().name == "fmen") {
-      test_latency(*model.value()->network(4, 1, *isa_levels().back().kernels, false).value(), 34);
+      test_latency(*model.value()->network(4, 1, *isa_levels().back().kernels, {false, false}).value(), 34);
       test_latency(*model.value()->network(4, 1, *isa_levels().back().kernels).value(), 37);
     }
   }

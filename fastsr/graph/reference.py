@@ -33,14 +33,15 @@ def values(graph: Graph, tensors: Mapping[str, Array], image: Float64) -> Iterat
     last_read = {name: node.name for node in graph.nodes for name in node.inputs}
     alive = {INPUT: image}
     for node in graph.nodes:
-        alive[node.name] = _node(node, [alive[name] for name in node.inputs], tensors)
+        alive[node.name] = node_value(node, [alive[name] for name in node.inputs], tensors)
         yield node.name, alive[node.name]
         for name in set(node.inputs):
             if last_read[name] == node.name:
                 del alive[name]
 
 
-def _node(node: Node, inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
+def node_value(node: Node, inputs: list[Float64], tensors: Mapping[str, Array]) -> Float64:
+    """Evaluate one node on the values (C, H, W) of its inputs."""
     x = inputs[0]
     if isinstance(node, Conv):
         convolved = _conv(x, tensors[node.weight].astype(x.dtype), node.groups)
