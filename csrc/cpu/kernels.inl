@@ -299,49 +299,83 @@ inline void write_pixel(unsigned char* p, T value) {
   __builtin_memcpy(p, &value, sizeof value);
 }
 
-constexpr int kStoreChunk = 256;
+constexpr int kStoreChunk = 64;
+constexpr int kMaxInterleaved = 16;  // planes that are written pixel by pixel
 
+// One pixel of the result, as its type has it: 1.5 * 2^23 added and taken away rounds half to even where |v| < 2^22.
 template <class T>
-void store_integers(const StoreRow& a) {
-  alignas(64) T rounded[kStoreChunk];
-  for (int c = 0; c < a.channels; ++c) {
+struct Finish {
+  const StoreRow& a;
+  T operator()(float x) const {
+    float v = __builtin_fmaf(x, a.gain, a.offset);
+    v = v > a.low ? v : a.low;  // also where v is NaN
+    v = v < a.high ? v : a.high;
+    return static_cast<T>(static_cast<std::int32_t>((v + 12582912.0f) - 12582912.0f));
+  }
+};
+
+template <>
+struct Finish<float> {
+  const StoreRow& a;
+  float operator()(float x) const { return __builtin_fmaf(x, a.gain, a.offset); }
+};
+
+// Plane (c, dx) of the row's pixels: those of channel c at columns f x + dx.
+inline const float* plane_of(const StoreRow& a, int c, int dx) {
+  return a.x + static_cast<std::ptrdiff_t>((c * a.factor + a.dy) * a.factor + dx) * a.x_pitch;
+}
+
+// Pixels whose channels lie side by side, without gaps: N = factor * channels planes, each pixel's written together.
+template <class T, int N>
+void store_interleaved(const StoreRow& a) {
+  alignas(64) T finished[N][kStoreChunk];
+  for (std::int64_t x0 = 0; x0 < a.width; x0 += kStoreChunk) {
+    const std::int64_t n = a.width - x0 < kStoreChunk ? a.width - x0 : kStoreChunk;
     for (int dx = 0; dx < a.factor; ++dx) {
-      const float* x = a.x + static_cast<std::ptrdiff_t>((c * a.factor + a.dy) * a.factor + dx) * a.x_pitch;
-      unsigned char* p = a.pixels + c * a.channel_stride + dx * a.pixel_stride;
-      const std::ptrdiff_t stride = a.pixel_stride * a.factor;
-      for (std::int64_t x0 = 0; x0 < a.width; x0 += kStoreChunk) {
-        const std::int64_t n = a.width - x0 < kStoreChunk ? a.width - x0 : kStoreChunk;
-        for (std::int64_t i = 0; i < n; ++i) {
-          float v = __builtin_fmaf(x[x0 + i], a.gain, a.offset);
-          v = v > a.low ? v : a.low;  // also where v is NaN
-          v = v < a.high ? v : a.high;
-          // Adding and taking away 1.5 * 2^23 rounds half to even where |v| < 2^22.
-          rounded[i] = static_cast<T>(static_cast<std::int32_t>((v + 12582912.0f) - 12582912.0f));
-        }
-        for (std::int64_t i = 0; i < n; ++i) write_pixel<T>(p + (x0 + i) * stride, rounded[i]);
+      for (int c = 0; c < a.channels; ++c) {
+        const float* x = plane_of(a, c, dx) + x0;
+        T* to = finished[dx * a.channels + c];
+        for (std::int64_t i = 0; i < n; ++i) to[i] = Finish<T>{a}(x[i]);
       }
+    }
+    unsigned char* p = a.pixels + x0 * N * static_cast<std::ptrdiff_t>(sizeof(T));
+    for (std::int64_t i = 0; i < n; ++i) {
+      T pixel[N];
+      for (int m = 0; m < N; ++m) pixel[m] = finished[m][i];
+      __builtin_memcpy(p + i * static_cast<std::ptrdiff_t>(sizeof pixel), pixel, sizeof pixel);
     }
   }
 }
 
-void store_floats(const StoreRow& a) {
+template <class T, int N = kMaxInterleaved>
+void pick_interleaved(const StoreRow& a, int n) {
+  if constexpr (N > 1) {
+    if (n < N) return pick_interleaved<T, N - 1>(a, n);
+  }
+  store_interleaved<T, N>(a);
+}
+
+template <class T>
+void store_pixels(const StoreRow& a) {
+  constexpr auto kSize = static_cast<std::ptrdiff_t>(sizeof(T));
+  const int planes = a.factor * a.channels;
+  const bool side_by_side = a.channel_stride == kSize && a.pixel_stride == a.channels * kSize;
+  if (side_by_side && planes <= kMaxInterleaved) return pick_interleaved<T>(a, planes);
   for (int c = 0; c < a.channels; ++c) {
     for (int dx = 0; dx < a.factor; ++dx) {
-      const float* x = a.x + static_cast<std::ptrdiff_t>((c * a.factor + a.dy) * a.factor + dx) * a.x_pitch;
+      const float* x = plane_of(a, c, dx);
       unsigned char* p = a.pixels + c * a.channel_stride + dx * a.pixel_stride;
-      for (std::int64_t i = 0; i < a.width; ++i) {
-        write_pixel<float>(p + i * a.pixel_stride * a.factor, __builtin_fmaf(x[i], a.gain, a.offset));
-      }
+      for (std::int64_t i = 0; i < a.width; ++i) write_pixel<T>(p + i * a.pixel_stride * a.factor, Finish<T>{a}(x[i]));
     }
   }
 }
 
 void store_row(const StoreRow& a) {
   switch (a.type) {
-    case PixelType::u8: store_integers<std::uint8_t>(a); break;
-    case PixelType::u16: store_integers<std::uint16_t>(a); break;
-    case PixelType::i16: store_integers<std::int16_t>(a); break;
-    case PixelType::f32: store_floats(a); break;
+    case PixelType::u8: store_pixels<std::uint8_t>(a); break;
+    case PixelType::u16: store_pixels<std::uint16_t>(a); break;
+    case PixelType::i16: store_pixels<std::int16_t>(a); break;
+    case PixelType::f32: store_pixels<float>(a); break;
   }
 }
 

@@ -14,14 +14,13 @@ namespace {
 // every cache, and a few per cent of work done twice at the panels' edges costs less.
 constexpr std::uint64_t kSensibleMemory = std::uint64_t{192} << 20;
 constexpr int kStrips[] = {48, 24, 16, 8, 4, 2, 1};
-constexpr int kEnoughRows = 8;           // a strip of more is slower to leave the cache, and needs more memory
-constexpr int kSharedRows = 24;          // where threads share columns of groups, and pass their rows back and forth
-constexpr std::int64_t kFewColumns = 8;  // of groups for a thread: with more, a shared one does not count
-constexpr std::int64_t kGroupsPerThread = 3;  // but each thread needs some tile groups of every strip
-constexpr std::int64_t kWidePanel = 1024;     // panels that nobody's budget asked for are not narrower
-constexpr std::int64_t kNarrowPanel = 16;     // nor any panel than this: the halo around it would be most of the work
-constexpr std::int64_t kFewPanels = 8;        // so many are looked at one by one
-constexpr std::int64_t kFar = 1 << 20;        // far from every border
+constexpr int kEnoughRows = 8;             // a strip of more is slower to leave the cache, and needs more memory
+constexpr int kSharedRows = 24;            // where threads share columns of groups, and pass their rows back and forth
+constexpr std::int64_t kFewColumns = 8;    // of groups for a thread: with more, a shared one does not count
+constexpr std::int64_t kWidePanel = 1024;  // panels that nobody's budget asked for are not narrower
+constexpr std::int64_t kNarrowPanel = 16;  // nor any panel than this: the halo around it would be most of the work
+constexpr std::int64_t kFewPanels = 8;     // so many are looked at one by one
+constexpr std::int64_t kFar = 1 << 20;     // far from every border
 constexpr std::size_t kLineFloats = kCacheLine / sizeof(float);
 constexpr std::int64_t kFloatsPerLine = static_cast<std::int64_t>(kCacheLine / sizeof(float));
 
@@ -159,13 +158,20 @@ double cost_of(const Pipeline& p, std::int64_t width, std::int64_t panels, int s
   return edges * (1.0 + 0.3 / strip);
 }
 
-// The least strip that keeps the threads busy.
+// The least strip that keeps the threads busy, with whole pieces of kMaxGroups groups if possible: a smaller piece
+// takes up to a third longer for each of its groups.
 int enough_rows(std::int64_t width, int threads) {
   const std::int64_t groups_across = (width + kBlockColumns - 1) / kBlockColumns;
-  std::int64_t strip = kEnoughRows;
-  while (strip < kStrips[0] && strip / kTileRows * groups_across < kGroupsPerThread * threads) strip += kEnoughRows;
   const bool shared = groups_across % threads != 0 && groups_across < kFewColumns * threads;
-  return static_cast<int>(shared ? std::max<std::int64_t>(strip, kSharedRows) : strip);
+  std::int64_t enough = 0;
+  for (std::int64_t strip = shared ? kSharedRows : kEnoughRows; strip <= kStrips[0]; strip += kEnoughRows) {
+    const std::int64_t groups = strip / kTileRows * groups_across;
+    if (groups < kMaxGroups * threads) continue;
+    if (enough == 0) enough = strip;
+    if (strip > kSharedRows) break;
+    if (groups % (kMaxGroups * threads) == 0) return static_cast<int>(strip);
+  }
+  return static_cast<int>(enough > 0 ? enough : kStrips[0]);
 }
 
 std::string bytes_text(std::uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
