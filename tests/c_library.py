@@ -32,7 +32,7 @@ class Options(c.Structure):
         ("value_low", c.c_double),
         ("value_high", c.c_double),
         ("strip_rows", c.c_uint32),
-        ("reserved", c.c_uint32),
+        ("precision", c.c_uint32),
         ("progress", c.c_void_p),
         ("progress_user", c.c_void_p),
     ]

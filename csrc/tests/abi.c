@@ -27,7 +27,7 @@ int main(void) {
   MEMBER(fsr_options, value_low);
   MEMBER(fsr_options, value_high);
   MEMBER(fsr_options, strip_rows);
-  MEMBER(fsr_options, reserved);
+  MEMBER(fsr_options, precision);
   MEMBER(fsr_options, progress);
   MEMBER(fsr_options, progress_user);
   SIZE(fsr_plan);
@@ -81,6 +81,9 @@ int main(void) {
   VALUE(FSR_UINT16);
   VALUE(FSR_INT16);
   VALUE(FSR_FLOAT32);
+  SIZE(fsr_precision);
+  VALUE(FSR_FP32);
+  VALUE(FSR_INT8);
   SIZE(fsr_log_level);
   VALUE(FSR_LOG_INFO);
   VALUE(FSR_LOG_WARNING);

@@ -118,6 +118,10 @@ typedef struct fsr_image {
  * stream that it hears of. */
 typedef int (*fsr_progress_function)(void* user, uint64_t done, uint64_t total);
 
+/* FSR_INT8: integers, about twice as fast and a few 0.01 dB of PSNR less, on all processors the same bits, too. The
+ * model must know the ranges of its layers' values ('fastsr quantize'), as those that come with FastSR do. */
+typedef enum fsr_precision { FSR_FP32 = 0, FSR_INT8 = 1 } fsr_precision;
+
 /* How to upscale. Where a pointer to it is NULL, the defaults hold. */
 typedef struct fsr_options {
   size_t struct_size;
@@ -131,7 +135,7 @@ typedef struct fsr_options {
   /* LR rows that a stream moves at once, 1 to 64; 0: 1. One gives the least latency and memory, 8 the best speed.
    * Whole images choose their own. */
   uint32_t strip_rows;
-  uint32_t reserved;              /* 0 */
+  uint32_t precision;             /* fsr_precision */
   fsr_progress_function progress; /* or NULL; a stream uses it, and progress_user, until it is closed */
   void* progress_user;
 } fsr_options;
@@ -175,7 +179,7 @@ typedef void (*fsr_log_function)(void* user, fsr_log_level level, const char* me
 
 typedef struct fsr_model_options {
   size_t struct_size;
-  const char* isa;                /* "scalar", "avx2", "avx512"; NULL: FASTSR_ISA, else the fastest that runs here */
+  const char* isa; /* "scalar", "avx2", "avx512", ...; NULL: FASTSR_ISA, else the fastest that runs here */
   const fsr_allocator* allocator; /* copied; NULL: the system */
   fsr_log_function log;           /* or NULL */
   void* log_user;
