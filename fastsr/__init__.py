@@ -7,13 +7,15 @@ part = sr.region(image, (10, 20, 50, 60))
 """
 
 from fastsr import medical, metrics
-from fastsr.api import compile, doctor, load, quantize, upscale, upscale_file
+from fastsr.api import compile, doctor, export, load, quantize, upscale, upscale_file
 from fastsr.backends import backends
 from fastsr.consistency import Report, Residual, join_reports, prior_map
 from fastsr.errors import (
     BackendError,
     BackendUnavailableError,
+    DeviceMemoryError,
     DtypeError,
+    EngineCacheWarning,
     FastSRError,
     ForcedWarning,
     GraphError,
@@ -23,6 +25,7 @@ from fastsr.errors import (
     ModelFileError,
     ModelIntegrityError,
     ModelVersionError,
+    NonFiniteWarning,
     OptionError,
     OutputError,
     PixelValueError,
@@ -41,7 +44,9 @@ __all__ = [
     "BackendError",
     "BackendUnavailableError",
     "CompiledModel",
+    "DeviceMemoryError",
     "DtypeError",
+    "EngineCacheWarning",
     "FastSRError",
     "ForcedWarning",
     "GraphError",
@@ -52,6 +57,7 @@ __all__ = [
     "ModelInfo",
     "ModelIntegrityError",
     "ModelVersionError",
+    "NonFiniteWarning",
     "OptionError",
     "OutputError",
     "PixelValueError",
@@ -68,6 +74,7 @@ __all__ = [
     "backends",
     "compile",
     "doctor",
+    "export",
     "join_reports",
     "load",
     "medical",

@@ -17,7 +17,7 @@ from fastsr.models import open_model, preferred_scale
 from fastsr.upscaler import Upscaler, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _MOST_MEMORY = 1 << 62
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
@@ -51,8 +51,10 @@ def upscale(
     "back-projection" makes the result's bicubic downscaling the LR image, nearly; see docs/consistency.md.
     strength: how much of the network's result there is beside bicubic interpolation: 1 is all, 0 nothing.
     progress: called with (rows done, rows in all).
+    "auto" takes the fastest back end that works here (docs/tensorrt.md). GPUs have precisions of their own, "tf32" and
+    "fp16" among them; an fp16 result that is not finite is computed again in fp32, with a NonFiniteWarning.
     Raises ShapeError, DtypeError, PixelValueError (NaN or infinity), OptionError, BackendUnavailableError,
-    MemoryBudgetError (which states the least that would do).
+    MemoryBudgetError and DeviceMemoryError (which state the least that would do).
     """
     memory = parse_size(max_memory)
     upscaler = _cached(model, scale, backend, precision, threads, memory, consistency, strength, *_environment())
@@ -180,6 +182,50 @@ def doctor() -> dict[str, Any]:
     from fastsr.diagnostics import examine
 
     return examine()
+
+
+def export(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    to: str = "onnx",
+    scale: int | None = None,
+    channels: int | None = None,
+    precision: str | None = None,
+    io: str = "fp32",
+    images: Sequence[str | os.PathLike[str]] = (),
+    compute_capabilities: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a network for others to run; return the path written.
+
+    model: as for `fastsr.load`. to: "onnx", opset 17, any height and width; or "tensorrt", an engine for the GPU that
+    is there, or for named compute_capabilities such as "8.6" with TensorRT-RTX, which needs no GPU to build.
+    scale: by default 4, or the largest. channels: 3 or 1; by default 3 where the model has it.
+    precision: "fp32" (default), "fp16" (weights and values), or "int8" (explicit QuantizeLinear and DequantizeLinear,
+    int8 weights). io: type of input and output in fp16 files, "fp32" or "fp16". Both are (N, C, H, W), 0..1.
+    images: files or folders that calibrate int8; not needed for models that `quantize` prepared.
+    progress: called with (steps done, steps in all) while an engine is built.
+    The file appears only after the ONNX checker accepted it and ONNX Runtime's output agreed with FastSR's on several
+    small images, as closely as fastsr/backends/precision.py says.
+    Raises OptionError, OutputError, GraphError, BackendUnavailableError, BackendError (the outputs differ).
+    """
+    from fastsr.exporting import export as run
+
+    return run(
+        model,
+        path,
+        to=to,
+        scale=scale,
+        channels=channels,
+        precision=precision,
+        io=io,
+        images=images,
+        compute_capabilities=compute_capabilities,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def parse_size(size: int | str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Does FastSR work here? Every ISA level of the engine against the slow reference, on pixels made here."""
+"""Does FastSR work here? Every ISA level of the engine, and every GPU back end, against the slow reference."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from fastsr.backends import backends
+from fastsr.backends import BACKENDS, backends, choose_backends
+from fastsr.backends.base import Backend, Job, ValueRange
+from fastsr.backends.precision import TOLERANCES
 from fastsr.errors import FastSRError
+from fastsr.graph.model import CompiledModel
 
 _TOLERANCE = 2e-5
 
 
 def examine() -> dict[str, Any]:
-    """Return version, platform, threads, ISA levels, back ends (None or the reason), and the self-test's result."""
+    """Return version, platform, threads, ISA levels, back ends (None or the reason), and the self-test's result.
+
+    GPU back ends are tried, which may build an engine; "auto" is the one that `backend="auto"` takes.
+    """
     import fastsr
 
     report: dict[str, Any] = {
@@ -22,7 +28,11 @@ def examine() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
     try:
-        report["backends"] = backends()
+        report["backends"] = reasons = backends()
+        for backend in BACKENDS:
+            if backend.gpu and reasons[backend.name] is None:
+                reasons[backend.name] = _try(backend)
+        report["auto"] = next((b.name for b in choose_backends("auto") if reasons[b.name] is None), "none works")
         return report | _engine()
     except (ImportError, FastSRError) as error:
         return report | {"self_test": f"failed: {error}"}
@@ -42,15 +52,41 @@ def _engine() -> dict[str, Any]:
     }
 
 
+def _try(backend: Backend) -> str | None:
+    """Return None, or why a GPU back end does not work: its error, or a result that is not the reference's."""
+    from fastsr.models import open_model
+
+    model = open_model("fmen", 4)
+    x, wanted = _example(model)
+    result = np.empty(wanted.shape, np.float32)
+    H, W, _ = x.shape
+    job = Job(H, W, (0, 0, W, H), (0, 0), ValueRange(0, 1))
+    precision = backend.precisions[0]
+    try:
+        backend.runner(model, 4, 3, None, precision).run(x, result, job, None)
+    except FastSRError as error:
+        return f"failed: {error}"
+    off = float(np.abs(result - wanted).max())
+    if not off <= 2 * TOLERANCES[precision]:  # the result reaches about 2
+        return f"failed: it differs from the reference by {off:.1e}"
+    return None
+
+
+def _example(model: CompiledModel) -> tuple[Any, Any]:
+    """Return an image (H, W, 3) and what FMEN x4 makes of it."""
+    from fastsr.graph import reference
+
+    x = np.random.default_rng(1).random((9, 21, 3), dtype=np.float32)
+    return x, reference.run(model.graph(4, 3), model.tensors, x.transpose(2, 0, 1)).transpose(1, 2, 0)
+
+
 def _self_test(levels: list[str]) -> str:
     from fastsr import _native
-    from fastsr.graph import reference
     from fastsr.models import open_model
 
     model = open_model("fmen", 4)
     native = _native.Model(model.to_bytes())
-    x = np.random.default_rng(1).random((9, 21, 3), dtype=np.float32)
-    wanted = reference.run(model.graph(4, 3), model.tensors, x.transpose(2, 0, 1)).transpose(1, 2, 0)
+    x, wanted = _example(model)
     results = []
     for level in levels:
         result = np.empty((36, 84, 3), np.float32)

@@ -45,6 +45,10 @@ class OutputError(FastSRError, OSError):
     """A result cannot be written: it exists, equals the input, no permission, no space, format cannot hold it."""
 
 
+class EngineCacheWarning(UserWarning):
+    """A built engine cannot be kept: its folder is read-only or the disk is full. It is used, and built again later."""
+
+
 class ModelFileError(FastSRError, ValueError):
     """A `.fsr` file is not one, or its contents contradict each other."""
 
@@ -77,6 +81,17 @@ class BackendError(FastSRError, RuntimeError):
     """A back end failed while running."""
 
 
+class DeviceMemoryError(BackendError, MemoryError):
+    """The memory of a GPU is too small, even for the smallest part of the image.
+
+    least: bytes of device memory that would do; 0 where nobody knows.
+    """
+
+    def __init__(self, message: str, least: int = 0) -> None:
+        super().__init__(message)
+        self.least = least
+
+
 class MissingExtraError(FastSRError, ImportError):
     """A file needs a package that an extra of FastSR brings and that is not installed; the message says which."""
 
@@ -95,3 +110,7 @@ class TrainingError(FastSRError, RuntimeError):
 
 class ValueRangeWarning(UserWarning):
     """16-bit pixels use so little of their range that a network sees a nearly black image; value_range would help."""
+
+
+class NonFiniteWarning(RuntimeWarning):
+    """A result in fp16 held NaN or infinity; it was computed again in fp32."""

@@ -11,13 +11,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastsr.alpha import BLEED, fill_transparent
-from fastsr.backends import choose_backend
-from fastsr.backends.base import NATIVE_DTYPES, Box, Job, Pixels, Progress, Runner, ValueRange
+from fastsr.backends import choose_backends
+from fastsr.backends.base import NATIVE_DTYPES, Backend, Box, Job, Pixels, Progress, Runner, ValueRange
 from fastsr.backends.native import NativeRunner
 from fastsr.consistency import Report
 from fastsr.consistency.blend import blend
 from fastsr.consistency.finish import Consistency
-from fastsr.errors import BackendError, DtypeError, MemoryBudgetError, OptionError, ShapeError
+from fastsr.errors import (
+    BackendError,
+    BackendUnavailableError,
+    DeviceMemoryError,
+    DtypeError,
+    MemoryBudgetError,
+    OptionError,
+    ShapeError,
+)
 from fastsr.finishing import Finishing, Mix, checked_consistency, checked_strength, context
 from fastsr.graph.model import CompiledModel
 from fastsr.models.baselines import interpolation
@@ -72,7 +80,7 @@ class Upscaler:
     """One model at one scale on one back end. Made by `fastsr.load`; safe to use from many threads.
 
     name, scale, backend, precision: what runs; model: its CompiledModel; isa: the native engine's ISA level, or None;
-    consistency, strength: as given to `fastsr.load`.
+    skipped: back ends that "auto" tried before, with reasons; consistency, strength: as given to `fastsr.load`.
     """
 
     def __init__(
@@ -94,7 +102,7 @@ class Upscaler:
         if scale not in model.scales:
             known = ", ".join(str(s) for s in model.scales)
             raise OptionError(f"{model.name} has no scale {scale!r}; it has {known}")
-        self._backend = choose_backend(backend, precision)
+        candidates = choose_backends(backend, precision, bounded=max_memory is not None)
         self._threads = threads
         self._max_memory = max_memory
         self._runners: dict[int, Runner] = {}
@@ -104,18 +112,18 @@ class Upscaler:
         self.model = model
         self.name = model.name
         self.scale = scale
-        self.backend = self._backend.name
-        self.precision = precision or self._backend.precisions[0]
         self.consistency = checked_consistency(consistency)
         self.strength = checked_strength(strength)
         self._network = model if self.strength > 0 else interpolation("bicubic", scale)
-        self._bicubic: Upscaler | None = None
-        if 0 < self.strength < 1:
-            self._bicubic = Upscaler(interpolation("bicubic", scale), scale, backend=self.backend, threads=threads)
         self._channels = sorted(graph.channels for graph in self._network.graphs if graph.scale == scale)
         if not any(self._squares(channels) and channels in (1, 3) for channels in self._channels):
             raise OptionError(f"{self.name} takes {self._channels} channels; 1 or 3, as many in as out, are needed")
+        self._backend, self.skipped = self._first_that_runs(candidates, precision)
+        self.backend = self._backend.name
         self.isa = self._runner(self._channels[0]).isa
+        self._bicubic: Upscaler | None = None
+        if 0 < self.strength < 1:
+            self._bicubic = Upscaler(interpolation("bicubic", scale), scale, backend=self.backend, threads=threads)
 
     def without_consistency(self) -> Upscaler:
         """Return the same upscaler without consistency, for who enforces it on pixels made of its result."""
@@ -394,6 +402,22 @@ class Upscaler:
                 self._runners[channels] = self._backend.runner(*arguments)
             return self._runners[channels]
 
+    def _first_that_runs(self, candidates: list[Backend], precision: str | None) -> tuple[Backend, dict[str, str]]:
+        """Return the first back end that takes the network, and why those before it did not."""
+        skipped: dict[str, str] = {}
+        for backend in candidates:
+            self._backend = backend
+            self.precision = precision or backend.precisions[0]
+            try:
+                self._runner(self._channels[0])
+            except (BackendError, BackendUnavailableError) as error:
+                if backend is candidates[-1]:
+                    raise
+                skipped[backend.name] = str(error)
+                continue
+            return backend, skipped
+        raise BackendUnavailableError("no back end can run here")
+
     def _squares(self, channels: int) -> bool:
         return self._network.graph(self.scale, channels).out_channels == channels
 
@@ -421,7 +445,7 @@ class Upscaler:
         try:
             self._run_unguarded(pixels, target, job, budget)
         except MemoryError as error:
-            if isinstance(error, MemoryBudgetError):
+            if isinstance(error, (MemoryBudgetError, DeviceMemoryError)):
                 raise
             raise BackendError(
                 "the system has not enough memory; max_memory, .region() or .stream() take less"

@@ -82,10 +82,12 @@ def test_options_reach_the_engine(tmp_path, run):
     code, _, _ = run(
         *("upscale", tmp_path / "a.png", "-o", tmp_path / "b.tif", "--model", "vdsr", "--scale", "3"),
         *("--threads", "2", "--max-memory", "64MiB", "--backend", "native", "--value-range", "-1000", "3000"),
+        *("--precision", "fp32"),
         load=load,
     )
     assert code == 0
-    assert seen == [("vdsr", {"scale": 3, "threads": 2, "max_memory": 64 * 2**20, "backend": "native"})]
+    engine = {"threads": 2, "max_memory": 64 * 2**20, "backend": "native", "precision": "fp32"}
+    assert seen == [("vdsr", {"scale": 3, **engine})]
     assert read_image(tmp_path / "b.tif").pixels.shape == (18, 15, 3)
 
 

@@ -3,27 +3,62 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from fastsr.backends import native, onnx_rt, torch_ref
+from fastsr.backends import native, onnx_rt, tensorrt, torch_ref
 from fastsr.backends.arrays import WholeImageRunner
-from fastsr.backends.base import Backend
+from fastsr.backends.base import Backend, Runner
 from fastsr.errors import BackendUnavailableError, OptionError
+from fastsr.graph.model import CompiledModel
+
+
+def _onnx(provider: str) -> Callable[[CompiledModel, int, int, int | None, str], Runner]:
+    def runner(model: CompiledModel, scale: int, channels: int, threads: int | None, precision: str) -> Runner:
+        make = onnx_rt.runner_maker(provider, precision)
+        return WholeImageRunner(model, scale, channels, make, threads)
+
+    return runner
+
 
 BACKENDS: list[Backend] = [
+    Backend(
+        "tensorrt",
+        "TensorRT or TensorRT-RTX on an NVIDIA GPU",
+        tensorrt.why_unavailable,
+        tensorrt.runner,
+        tensorrt.PRECISIONS,
+        gpu=True,
+    ),
+    Backend(
+        "onnx-cuda",
+        "ONNX Runtime on an NVIDIA GPU",
+        lambda: onnx_rt.why_unavailable("cuda"),
+        _onnx("cuda"),
+        onnx_rt.PRECISIONS["cuda"],
+        gpu=True,
+    ),
+    Backend(
+        "onnx-tensorrt",
+        "ONNX Runtime with its TensorRT provider; builds an engine for every process",
+        lambda: onnx_rt.why_unavailable("tensorrt"),
+        _onnx("tensorrt"),
+        onnx_rt.PRECISIONS["tensorrt"],
+        gpu=True,
+    ),
     Backend(
         "native",
         "our C++ engine for CPUs: streaming, exact",
         native.why_unavailable,
         native.NativeRunner,
         ("fp32", "int8"),
+        bounded=True,
     ),
     Backend(
         "onnx",
-        "ONNX Runtime, whole image at once",
+        "ONNX Runtime on the CPU, whole image at once",
         onnx_rt.why_unavailable,
-        lambda model, scale, channels, threads, _: WholeImageRunner(
-            model, scale, channels, onnx_rt.OnnxRunner, threads
-        ),
+        _onnx("cpu"),
+        onnx_rt.PRECISIONS["cpu"],
     ),
     Backend(
         "torch",
@@ -42,8 +77,14 @@ def backends() -> dict[str, str | None]:
 
 
 def choose_backend(name: str, precision: str | None = None) -> Backend:
-    """Return the back end called `name`; "auto": the first that can run here, in this precision.
+    """Return the first of `choose_backends`."""
+    return choose_backends(name, precision)[0]
 
+
+def choose_backends(name: str, precision: str | None = None, *, bounded: bool = False) -> list[Backend]:
+    """Return the back end called `name`; for "auto" those that may run here, in this precision, the fastest first.
+
+    bounded: whether it must keep `max_memory`; "auto" then leaves out those that don't.
     FASTSR_BACKEND overrides "auto". Raises OptionError, BackendUnavailableError (with the reason).
     """
     known_precisions = list(dict.fromkeys(p for backend in BACKENDS for p in backend.precisions))
@@ -51,23 +92,36 @@ def choose_backend(name: str, precision: str | None = None) -> Backend:
         raise OptionError(f"precision is {precision!r}; one of {', '.join(known_precisions)} is needed")
     if name == "auto":
         name = os.environ.get("FASTSR_BACKEND") or "auto"
-    reasons = []
+    if name == "auto":
+        return _automatic(precision, bounded)
     for backend in BACKENDS:
-        if name not in ("auto", backend.name):
+        if name != backend.name:
             continue
         if precision is not None and precision not in backend.precisions:
-            if name == "auto":
-                continue
             raise OptionError(
                 f"backend {name!r} computes in {', '.join(backend.precisions)}; precision is {precision!r}"
             )
         reason = backend.why_unavailable()
-        if reason is None:
-            return backend
-        reasons.append(f"{backend.name}: {reason}")
-        if name == backend.name:
+        if reason is not None:
             raise BackendUnavailableError(f"backend {name!r} cannot run here: {reason}")
-    if reasons:
-        raise BackendUnavailableError("no back end can run here: " + "; ".join(reasons))
+        return [backend]
     known = ", ".join(["auto"] + [backend.name for backend in BACKENDS])
     raise OptionError(f"backend is {name!r}; one of {known} is needed")
+
+
+def _automatic(precision: str | None, bounded: bool) -> list[Backend]:
+    found, reasons = [], []
+    for backend in BACKENDS:
+        if (precision is not None and precision not in backend.precisions) or (bounded and not backend.bounded):
+            continue
+        reason = backend.why_unavailable()
+        if reason is None:
+            found.append(backend)
+            if not backend.gpu:  # a CPU back end does not fail where it is there; the slower ones need no look
+                break
+        else:
+            reasons.append(f"{backend.name}: {reason}")
+    if not found:
+        wanted = f" in {precision}" * (precision is not None) + " within max_memory" * bounded
+        raise BackendUnavailableError(f"no back end can run{wanted} here" + "".join(f"; {r}" for r in reasons))
+    return found

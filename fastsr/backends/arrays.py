@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsr.backends.base import Box, Job, Pixels
-from fastsr.errors import OptionError, PixelValueError
+from fastsr.errors import DeviceMemoryError, OptionError, PixelValueError
 from fastsr.graph.ir import Graph, halo, scale_of
 from fastsr.graph.model import CompiledModel
+
+_LEAST_SIDE = 16  # of a part of an image where memory is small; below it the halo is nearly all of the work
 
 
 class ArrayRunner(Protocol):
@@ -21,16 +23,29 @@ class ArrayRunner(Protocol):
 
 
 class WholeImageRunner:
-    """Run boxes of images on an ArrayRunner: cut the box with its halo, run, cut the halo off."""
+    """Run boxes of images on an ArrayRunner: cut the box with its halo, run, cut the halo off.
+
+    Where the device's memory is too small for a box (DeviceMemoryError), it is cut into smaller ones.
+    most: (rows, columns) with their halo that the ArrayRunner takes at once; None: any.
+    """
 
     isa: str | None = None
 
     def __init__(
-        self, model: CompiledModel, scale: int, channels: int, make: Callable[..., ArrayRunner], threads: int | None
+        self,
+        model: CompiledModel,
+        scale: int,
+        channels: int,
+        make: Callable[..., ArrayRunner],
+        threads: int | None,
+        most: tuple[int, int] | None = None,
     ) -> None:
         graph = model.graph(scale, channels)
         self._runner = make(graph, model.tensors, threads)
         self._halo = total_halo(graph, model)
+        self._most = None if most is None else tuple(m - 2 * halo for m, halo in zip(most, self._halo, strict=True))
+        if self._most is not None and min(self._most) < 1:
+            raise OptionError(f"{model.name} reads {self._halo} rows and columns around a pixel; {most} is too little")
         self.scale = scale
         self.channels = channels
         self.out_channels = graph.out_channels
@@ -43,7 +58,33 @@ class WholeImageRunner:
     def run(self, pixels: Pixels, target: Pixels, job: Job, max_memory: int | None) -> None:
         if max_memory is not None:
             raise OptionError("max_memory is kept by backend='native' only; leave it out or use that back end")
-        left, top, right, bottom = self.reads(job.height, job.width, job.box)
+        left, top, right, bottom = job.box
+        rows, columns = self._most or (bottom - top, right - left)
+        rows, columns = min(rows, bottom - top), min(columns, right - left)
+        y = top
+        while y < bottom:
+            end = min(y + rows, bottom)
+            try:
+                for x in range(left, right, columns):
+                    self._run_box(pixels, target, job, (x, y, min(x + columns, right), end))
+            except DeviceMemoryError as error:
+                if max(rows, columns) <= _LEAST_SIDE:
+                    raise self._too_small(rows, columns, job, (left, y), error) from error
+                # Half the rows, or half the columns where rows are few: the halo costs the least then.
+                if rows >= columns or columns <= _LEAST_SIDE:
+                    rows = -(-rows // 2)
+                else:
+                    columns = -(-columns // 2)
+                continue
+            y = end
+            if job.progress is not None:
+                job.progress((y - top) * self.scale, target.shape[0])
+
+    def stream(self, *_: Any) -> bool:
+        return False
+
+    def _run_box(self, pixels: Pixels, target: Pixels, job: Job, box: Box) -> None:
+        left, top, right, bottom = self.reads(job.height, job.width, box)
         y, x = job.origin
         part = pixels[top - y : bottom - y, left - x : right - x]
         if part.dtype.kind == "f" and not np.isfinite(part).all():
@@ -52,18 +93,30 @@ class WholeImageRunner:
         planes = np.ascontiguousarray(part.transpose(2, 0, 1), dtype=np.float32)
         result = self._runner.run((planes - low) / span).transpose(1, 2, 0)
         s = self.scale
-        result = result[
-            s * (job.box[1] - top) : s * (job.box[3] - top), s * (job.box[0] - left) : s * (job.box[2] - left)
-        ]
+        result = result[s * (box[1] - top) : s * (box[3] - top), s * (box[0] - left) : s * (box[2] - left)]
         result = result * span + low
         if target.dtype.kind != "f":
             result = np.clip(np.rint(result), job.values.clamp_low, job.values.clamp_high)
-        target[...] = result
-        if job.progress is not None:
-            job.progress(target.shape[0], target.shape[0])
+        x, y = s * (box[0] - job.box[0]), s * (box[1] - job.box[1])
+        target[y : y + len(result), x : x + result.shape[1]] = result
 
-    def stream(self, *_: Any) -> bool:
-        return False
+    def _too_small(
+        self, rows: int, columns: int, job: Job, at: tuple[int, int], error: DeviceMemoryError
+    ) -> DeviceMemoryError:
+        """Say what the smallest parts need, those inside of the image, which have all of their halo, included."""
+        x, y = at
+        left, top, right, bottom = self.reads(job.height, job.width, (x, y, x + columns, y + rows))
+        height, width = (
+            min(n + 2 * halo, end)
+            for n, halo, end in zip((rows, columns), self._halo, (job.height, job.width), strict=True)
+        )
+        least = -(-error.least * height * width // ((bottom - top) * (right - left)))
+        hint = f"at least {least} bytes would do" if least else "no smaller part is possible"
+        return DeviceMemoryError(
+            f"the GPU's memory is too small even for {columns} x {rows} pixels and what the network reads around "
+            f"them: {error}; {hint}, or backend='native'",
+            least,
+        )
 
 
 def total_halo(graph: Graph, model: CompiledModel) -> tuple[int, int]:

@@ -78,6 +78,7 @@ class Backend:
 
     why_unavailable: returns None, or why it cannot run here and what to install.
     runner: (model, scale, channels, threads, precision) -> Runner. precisions: that it computes in, the default first.
+    gpu: whether it runs on a GPU; bounded: whether it keeps `max_memory`.
     """
 
     name: str
@@ -85,3 +86,5 @@ class Backend:
     why_unavailable: Callable[[], str | None]
     runner: Callable[[CompiledModel, int, int, int | None, str], Runner]
     precisions: tuple[str, ...] = ("fp32",)
+    gpu: bool = False
+    bounded: bool = False
