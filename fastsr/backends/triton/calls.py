@@ -1,0 +1,238 @@
+"""From a launch to what a kernel is called with: packed weights, constants, grid. NumPy only, no GPU needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastsr.backends.triton.configs import Config, choose, power_of_two
+from fastsr.backends.triton.plan import (
+    PIXELS,
+    RESULT,
+    ChainLaunch,
+    ConvLaunch,
+    Epilogue,
+    Launch,
+    Plan,
+    PointwiseLaunch,
+    ResizeLaunch,
+    Value,
+    shuffled,
+)
+from fastsr.graph.ir import Array
+
+EMPTY = np.zeros(0, np.float32)
+POINTWISE_BLOCK = 2048  # elements
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call, whatever the image's size.
+
+    constants: the kernel's constexpr arguments, ROUND aside; weights, vectors: float32, flat, as the kernel reads
+    them; channels: (C, K) by which `config` was chosen; blocks: of output channels; slab: elements of a chain's
+    scratch for each program.
+    """
+
+    launch: Launch
+    kernel: str
+    constants: dict[str, Any]
+    config: Config
+    channels: tuple[int, int]
+    weights: Array = field(default_factory=lambda: EMPTY, repr=False)
+    vectors: Array = field(default_factory=lambda: EMPTY, repr=False)
+    blocks: int = 1
+    slab: int = 0
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        if isinstance(self.launch, ChainLaunch):
+            return self.launch.convs[-1].epilogue.operands
+        return () if isinstance(self.launch, ResizeLaunch) else self.launch.epilogue.operands
+
+    def grid(self, height: int, width: int, multiprocessors: int) -> tuple[int, ...]:
+        """Return the grid for an input value of height x width."""
+        if isinstance(self.launch, ChainLaunch):
+            tiles = self.tiles(height, width)
+            return (min(tiles[0] * tiles[1], multiprocessors * self.config.per_sm),)
+        enlarged = self.launch.factor**2 if isinstance(self.launch, ResizeLaunch) else 1
+        return -(-height * width * enlarged // int(self.constants["BM"])), self.blocks
+
+    def tiles(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // self.config.th), -(-width // self.config.tw)
+
+
+def calls(plan: Plan, precision: str, sm: int, *, emulated: bool = False, config: Config | None = None) -> list[Call]:
+    """Return the plan's calls. emulated: for the interpreter; config: for all instead of the chosen ones."""
+    return [_call(launch, plan, precision, sm, emulated, config) for launch in plan.launches]
+
+
+def _call(launch: Launch, plan: Plan, precision: str, sm: int, emulated: bool, config: Config | None) -> Call:
+    if isinstance(launch, ConvLaunch):
+        K, C = launch.shape[:2]
+        chosen = config or choose("conv", C, K, precision, sm)
+        return _conv(launch, plan, chosen, arithmetic(precision, emulated))
+    if isinstance(launch, ChainLaunch):
+        C, K = launch.convs[0].shape[1], launch.convs[-1].shape[0]
+        chosen = config or choose("chain", C, K, precision, sm)
+        return _chain(launch, plan, chosen, arithmetic(precision, emulated))
+    return _resize(launch, plan) if isinstance(launch, ResizeLaunch) else _pointwise(launch, plan)
+
+
+def arithmetic(precision: str, emulated: bool) -> str:
+    """Return what kernels.py calls ARITHMETIC."""
+    if emulated and precision in ("bf16", "tf32"):
+        return "upcast" if precision == "bf16" else "truncate"
+    return "tf32" if precision == "tf32" else "ieee"
+
+
+def _conv(launch: ConvLaunch, plan: Plan, config: Config, arithmetic: str) -> Call:
+    K, C, KH, KW = launch.shape
+    held = C if launch.x == PIXELS else plan.values[launch.x].pitch
+    bn = min(config.bn, power_of_two(K))
+    bk = min(config.bk, power_of_two(KH * KW * held if config.flat else held))
+    blocks = -(-K // bn)
+    width = blocks * bn
+    factor = launch.epilogue.factor
+    weights = pack_flat(launch.weight, held, factor, bk, width) if config.flat else None
+    if weights is None:
+        weights = pack_taps(launch.weight, held, factor, bk, width)
+    vectors = [shuffled(launch.bias, factor), *launch.epilogue.vectors]
+    constants = {
+        "C": held,
+        "K": K,
+        "WIDTH": width,
+        "KH": KH,
+        "KW": KW,
+        **_finish(launch.y, launch.epilogue, plan, K),
+        "IMAGE_IN": launch.x == PIXELS,
+        "ARITHMETIC": arithmetic,
+        "FLAT": config.flat,
+        "BM": config.bm,
+        "BN": bn,
+        "BK": bk,
+    }
+    return Call(launch, "conv", constants, config, (C, K), weights, _pack_vectors(vectors, width), blocks)
+
+
+def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> Call:
+    first, last = launch.convs[0], launch.convs[-1]
+    C, MID, K = plan.values[launch.x].pitch, first.shape[0], last.shape[0]
+    mid_pitch, mid_width, width = -(-MID // 8) * 8, power_of_two(MID), power_of_two(K)
+    bk = min(config.bk, max(power_of_two(C), mid_width))
+    count = len(launch.convs)
+    weights: list[Array] = []
+    vectors: list[Array] = []
+    w_at, v_at, s_at = [0], [0], [0]
+    for i, conv in enumerate(launch.convs):
+        wide = width if i == count - 1 else mid_width
+        weights.append(pack_taps(conv.weight, C if i == 0 else mid_pitch, 1, bk, wide))
+        vectors.append(_pack_vectors([conv.bias, *conv.epilogue.vectors], wide))
+        w_at.append(w_at[-1] + weights[-1].size)
+        v_at.append(v_at[-1] + vectors[-1].size)
+        halo = 2 * (count - 1 - i)
+        s_at.append(s_at[-1] + (config.th + halo) * (config.tw + halo) * mid_pitch)
+    constants = {
+        "C": C,
+        "MID": MID,
+        "MID_PITCH": mid_pitch,
+        "MID_WIDTH": mid_width,
+        "K": K,
+        "WIDTH": width,
+        "PITCH": plan.values[launch.y].pitch,
+        "STAGES": count,
+        "STEPS": tuple(conv.epilogue.steps for conv in launch.convs),
+        "ARGUMENTS": tuple(conv.epilogue.arguments for conv in launch.convs),
+        "PITCHES": tuple(plan.values[name].pitch for name in last.epilogue.operands),
+        "W_AT": tuple(w_at[:-1]),
+        "V_AT": tuple(v_at[:-1]),
+        "S_AT": tuple(s_at[: count - 1]),
+        "ARITHMETIC": arithmetic,
+        "TH": config.th,
+        "TW": config.tw,
+        "BM": config.bm,
+        "BK": bk,
+    }
+    packed = np.concatenate(weights), np.concatenate(vectors)
+    return Call(launch, "chain", constants, config, (first.shape[1], K), *packed, slab=s_at[count - 1])
+
+
+def _pointwise(launch: PointwiseLaunch, plan: Plan) -> Call:
+    K = launch.channels
+    bn = min(power_of_two(K), 64)
+    blocks = -(-K // bn)
+    value = plan.values.get(launch.x)
+    constants = {
+        "X_PITCH": K if value is None else value.pitch,
+        "X_FIRST": launch.first,
+        "K": K,
+        "WIDTH": blocks * bn,
+        **_finish(launch.y, launch.epilogue, plan, K, launch.into, launch.fill),
+        "IMAGE_IN": launch.x == PIXELS,
+        "BM": POINTWISE_BLOCK // bn,
+        "BN": bn,
+    }
+    vectors = _pack_vectors(list(launch.epilogue.vectors), blocks * bn)
+    return Call(launch, "pointwise", constants, Config(stages=1), (K, K), EMPTY, vectors, blocks)
+
+
+def _resize(launch: ResizeLaunch, plan: Plan) -> Call:
+    value = plan.values.get(launch.x)
+    K = plan.graph.channels if value is None else value.channels
+    bn = min(power_of_two(K), 64)
+    finish = _finish(launch.y, Epilogue(), plan, K)
+    constants = {
+        "X_PITCH": K if value is None else value.pitch,
+        "K": K,
+        "ENLARGE": launch.factor,
+        "TAPS": launch.phases.shape[1],
+        **{name: finish[name] for name in ("Y_PITCH", "FILL", "IMAGE_OUT")},
+        "IMAGE_IN": launch.x == PIXELS,
+        "BM": POINTWISE_BLOCK // bn,
+        "BN": bn,
+    }
+    phases = launch.phases.astype(np.float32).ravel()
+    return Call(launch, "resize", constants, Config(stages=1), (K, K), phases, EMPTY, -(-K // bn))
+
+
+def _finish(y: str, epilogue: Epilogue, plan: Plan, K: int, into: int = 0, fill: int = 0) -> dict[str, Any]:
+    value = plan.values.get(y) or Value(RESULT, K // epilogue.factor**2, K // epilogue.factor**2, 1)
+    if not fill:
+        fill = value.pitch if epilogue.factor == 1 and not into else K
+    return {
+        "PITCHES": tuple(plan.values[name].pitch for name in epilogue.operands),
+        "FACTOR": epilogue.factor,
+        "Y_PITCH": value.pitch,
+        "Y_FIRST": into,
+        "FILL": fill,
+        "STEPS": epilogue.steps,
+        "ARGUMENTS": epilogue.arguments,
+        "IMAGE_OUT": y == RESULT,
+    }
+
+
+def pack_taps(weight: Array, held: int, factor: int, bk: int, width: int) -> Array:
+    """Return (K, C, kh, kw) as (taps, channels padded to blocks of bk, width), flat. held: channels in memory."""
+    K, C, kh, kw = weight.shape
+    packed = np.zeros((kh * kw, -(-held // bk) * bk, width), np.float32)
+    packed[:, :C, :K] = shuffled(weight, factor).transpose(2, 3, 1, 0).reshape(kh * kw, C, K)
+    return packed.ravel()
+
+
+def pack_flat(weight: Array, held: int, factor: int, bk: int, width: int) -> Array:
+    """Return (K, C, kh, kw) as (taps * held padded to blocks of bk, width), flat."""
+    K, C, kh, kw = weight.shape
+    rows = np.zeros((kh * kw, held, width), np.float32)
+    rows[:, :C, :K] = shuffled(weight, factor).transpose(2, 3, 1, 0).reshape(kh * kw, C, K)
+    packed = np.zeros((-(-kh * kw * held // bk) * bk, width), np.float32)
+    packed[: kh * kw * held] = rows.reshape(-1, width)
+    return packed.ravel()
+
+
+def _pack_vectors(vectors: list[Array], width: int) -> Array:
+    packed = np.zeros((len(vectors), width), np.float32)
+    for row, vector in zip(packed, vectors, strict=True):
+        row[: len(vector)] = vector
+    return packed.ravel()

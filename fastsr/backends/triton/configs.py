@@ -1,0 +1,120 @@
+"""Which block sizes a kernel runs with: the shipped file, and what was measured on the user's own GPU.
+
+configs.toml holds one table for each architecture, kernel and arithmetic, one line for each pair of channels (both
+rounded up to powers of two, from 16). A user's file of the same form, written by `autotune`, comes before it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastsr.errors import ModelFileError
+
+SHIPPED = Path(__file__).with_name("configs.toml")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a kernel is cut.
+
+    bm, bn, bk: rows (pixels), columns (output channels) and depth of a block; flat: see kernels.conv; th, tw: the
+    tile of a chain; warps, stages: of a program, and of its software pipeline; per_sm: programs of a chain for
+    each multiprocessor.
+    """
+
+    bm: int = 128
+    bn: int = 64
+    bk: int = 64
+    flat: bool = False
+    th: int = 16
+    tw: int = 16
+    warps: int = 4
+    stages: int = 3
+    per_sm: int = 2
+
+
+def choose(kernel: str, C: int, K: int, precision: str, sm: int) -> Config:
+    """Return the configuration for C input and K output channels: that of the newest architecture up to `sm`."""
+    key = f"{power_of_two(C)}x{power_of_two(K)}"
+    arithmetic = "half" if precision in ("fp16", "bf16") else precision
+    for tables in (_user_tables(user_file(), _stamp(user_file())), _tables(SHIPPED)):
+        for known in sorted(tables, reverse=True):
+            if known > sm:
+                continue
+            lines = tables[known].get(kernel, {}).get(arithmetic, {})
+            if key in lines or "any" in lines:
+                return Config(**lines.get(key, lines.get("any")))
+    return Config()
+
+
+def power_of_two(channels: int) -> int:
+    """Round up to a power of two, 16 at least: what a matrix instruction takes."""
+    return max(16, 1 << (channels - 1).bit_length())
+
+
+def user_file() -> Path:
+    """Return where `autotune` writes. FASTSR_CACHE moves it."""
+    folder = os.environ.get("FASTSR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fastsr"
+    return Path(folder).expanduser() / "triton.toml"
+
+
+def dump(tables: Mapping[int, Mapping[str, Mapping[str, Mapping[str, Config]]]], heading: str) -> str:
+    """Return {architecture: {kernel: {arithmetic: {channels: Config}}}} as TOML."""
+    lines = [f"# {line}" for line in heading.splitlines()]
+    for sm, kernels in sorted(tables.items()):
+        for kernel, arithmetics in kernels.items():
+            for arithmetic, entries in arithmetics.items():
+                lines += ["", f"[sm_{sm}.{kernel}.{arithmetic}]"]
+                for key, config in entries.items():
+                    given = ", ".join(f"{f.name} = {_toml(getattr(config, f.name))}" for f in fields(config))
+                    lines.append(f'"{key}" = {{ {given} }}')
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: bool | int) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@lru_cache(maxsize=4)
+def _tables(path: Path) -> dict[int, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    known = {f.name: type(getattr(Config(), f.name)) for f in fields(Config)}
+    try:
+        tables = {int(name.removeprefix("sm_")): table for name, table in tomllib.loads(path.read_text()).items()}
+        for table in tables.values():
+            for arithmetics in table.values():
+                for lines in arithmetics.values():
+                    for line in lines.values():
+                        wrong = [n for n, v in line.items() if type(v) is not known.get(n) or v is not True and v < 0]
+                        if wrong:
+                            raise ValueError(f"{wrong[0]} = {line[wrong[0]]!r}")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ModelFileError(f"{path}: no table of configurations ({error}); delete it, or run autotune again") from error
+    return tables
+
+
+def _user_tables(path: Path, stamp: tuple[int, int] | None) -> dict[int, Any]:
+    return {} if stamp is None else _stamped(path, stamp)
+
+
+@lru_cache(maxsize=2)
+def _stamped(path: Path, stamp: tuple[int, int]) -> dict[int, Any]:
+    return _tables.__wrapped__(path)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,172 @@
+"""Run a plan's calls on a device: buffers, launches, CUDA graphs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastsr.backends.base import ValueRange
+from fastsr.backends.triton import kernels
+from fastsr.backends.triton.calls import Call, calls
+from fastsr.backends.triton.plan import PIXELS, RESULT, Plan
+
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+INTEGERS = (torch.uint8, torch.uint16, torch.int16)
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+MULTIPROCESSORS_INTERPRETED = 3  # fewer programs than tiles, as on a GPU
+_ROW = ("x_row", "x_column", "x_channel"), ("y_row", "y_column", "y_channel")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a result that is wanted, in pixels of the result."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+
+@dataclass
+class Buffers:
+    """Working memory for one size of image. slots: of values; slab: of chains; flag: 1 after a non-finite result."""
+
+    slots: list[Tensor]
+    slab: Tensor
+    flag: Tensor
+
+
+class Executor:
+    """The calls of one plan in one precision on one device, weights included."""
+
+    def __init__(self, plan: Plan, precision: str, device: torch.device) -> None:
+        self.plan = plan
+        self.precision = precision
+        self.device = device
+        self.dtype = DTYPES[precision]
+        if device.type == "cuda":
+            properties = torch.cuda.get_device_properties(device)
+            self._multiprocessors: int = properties.multi_processor_count
+            sm = properties.major * 10 + properties.minor
+        else:
+            self._multiprocessors, sm = MULTIPROCESSORS_INTERPRETED, 80
+        self.calls = calls(plan, precision, sm, emulated=INTERPRETED)
+        self._weights = [self._tensor(call.weights, call.kernel != "resize") for call in self.calls]
+        self._vectors = [self._tensor(call.vectors, False) for call in self.calls]
+
+    def _tensor(self, array: Any, compute: bool) -> Tensor:
+        values = torch.from_numpy(array if len(array) else array.__class__((1,), array.dtype))
+        return values.to(device=self.device, dtype=self.dtype if compute else torch.float32)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the device's memory that the weights take."""
+        return sum(t.numel() * t.element_size() for t in (*self._weights, *self._vectors))
+
+    def buffer_bytes(self, height: int, width: int) -> int:
+        """Return the bytes that `buffers` takes."""
+        elements = sum(self.plan.widths) * height * width + self._slab_elements(height, width)
+        return elements * self.dtype.itemsize + 4
+
+    def _slab_elements(self, height: int, width: int) -> int:
+        return max([call.slab * self._grid(call, height, width)[0] for call in self.calls if call.slab], default=0)
+
+    def buffers(self, height: int, width: int) -> Buffers:
+        """Allocate working memory for an image of height x width."""
+
+        def empty(elements: int) -> Tensor:
+            return torch.empty(max(elements, 1), dtype=self.dtype, device=self.device)
+
+        slots = [empty(elements * height * width) for elements in self.plan.widths]
+        flag = torch.zeros(1, dtype=torch.int32, device=self.device)
+        return Buffers(slots, empty(self._slab_elements(height, width)), flag)
+
+    def enqueue(self, pixels: Tensor, result: Tensor, window: Window, values: ValueRange, buffers: Buffers) -> None:
+        """Launch the network on pixels (h, w, channels), any strides; fill result (rows, columns, out_channels)."""
+        span = values.high - values.low
+        image_in: dict[str, Any] = dict(zip(_ROW[0], pixels.stride(), strict=True))
+        image_in |= {"in_scale": 1 / span, "in_offset": -values.low / span}
+        image_out: dict[str, Any] = dict(zip(_ROW[1], result.stride(), strict=True))
+        image_out |= {"top": window.top, "left": window.left, "rows": window.rows, "columns": window.columns}
+        image_out |= {"out_scale": span, "out_offset": values.low, "low": values.clamp_low, "high": values.clamp_high}
+        where: dict[str, Tensor] = {name: buffers.slots[slot] for name, slot in self.plan.slots.items()}
+        where |= {PIXELS: pixels, RESULT: result}
+        for call, weights, vectors in zip(self.calls, self._weights, self._vectors, strict=True):
+            self._launch(call, weights, vectors, where, buffers, pixels.shape[:2], image_in | image_out)
+
+    def _launch(
+        self,
+        call: Call,
+        weights: Tensor,
+        vectors: Tensor,
+        where: Mapping[str, Tensor],
+        buffers: Buffers,
+        size: tuple[int, ...],
+        image: dict[str, Any],
+    ) -> None:
+        scale = 1 if call.launch.x == PIXELS else self.plan.values[call.launch.x].scale
+        height, width = size[0] * scale, size[1] * scale
+        unused = buffers.slab
+        operands = [where[name] for name in call.operands] + [unused] * (3 - len(call.operands))
+        pointers: dict[str, Any] = {"x_ptr": where[call.launch.x], "y_ptr": where[call.launch.y], "v_ptr": vectors}
+        pointers["p_ptr" if call.kernel == "resize" else "w_ptr"] = weights
+        if call.kernel != "resize":
+            pointers |= {f"o{i}_ptr": operand for i, operand in enumerate(operands)}
+        constants = dict(call.constants)
+        if call.kernel == "chain":
+            down, across = call.tiles(height, width)
+            image = {"tiles_across": across, "tiles": down * across, "slab": call.slab}
+            pointers["s_ptr"] = buffers.slab
+        else:
+            pointers["flag_ptr"] = buffers.flag
+            constants["ROUND"] = constants["IMAGE_OUT"] and where[RESULT].dtype in INTEGERS
+        if call.kernel == "pointwise":
+            del pointers["w_ptr"]
+        function: Any = getattr(kernels, call.kernel)
+        options = {"num_warps": call.config.warps, "num_stages": call.config.stages}
+        function[self._grid(call, height, width)](**pointers, H=height, W=width, **image, **constants, **options)
+
+    def _grid(self, call: Call, height: int, width: int) -> tuple[int, ...]:
+        return call.grid(height, width, self._multiprocessors)
+
+
+@dataclass
+class Captured:
+    """A CUDA graph of a network for one size: fill pixels, replay, read result and flag."""
+
+    pixels: Tensor
+    result: Tensor
+    flag: Tensor
+    replay: Callable[[], None]
+    buffers: Buffers
+
+
+def capture(
+    executor: Executor, size: tuple[int, int], dtype: torch.dtype, window: Window, values: ValueRange
+) -> Captured:
+    """Allocate everything for images of this size, and record the launches. On a CPU, replaying interprets them."""
+    channels, out_channels = executor.plan.graph.channels, executor.plan.graph.out_channels
+    pixels = torch.zeros((*size, channels), dtype=dtype, device=executor.device)
+    result = torch.empty((window.rows, window.columns, out_channels), dtype=dtype, device=executor.device)
+    buffers = executor.buffers(*size)
+
+    def enqueue() -> None:
+        buffers.flag.zero_()
+        executor.enqueue(pixels, result, window, values, buffers)
+
+    if executor.device.type != "cuda":
+        return Captured(pixels, result, buffers.flag, enqueue, buffers)
+    stream = torch.cuda.Stream(executor.device)
+    stream.wait_stream(torch.cuda.current_stream(executor.device))
+    with torch.cuda.stream(stream):
+        enqueue()  # compiles what is not compiled yet, which cannot be recorded
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        enqueue()
+    return Captured(pixels, result, buffers.flag, graph.replay, buffers)
