@@ -12,8 +12,18 @@ import numpy as np
 
 from fastsr.alpha import BLEED, fill_transparent
 from fastsr.backends import choose_backends
-from fastsr.backends.base import NATIVE_DTYPES, Backend, Box, Job, Pixels, Progress, Runner, ValueRange
-from fastsr.backends.native import NativeRunner
+from fastsr.backends.base import (
+    NATIVE_DTYPES,
+    Backend,
+    BoundedRunner,
+    Box,
+    DeviceRunner,
+    Job,
+    Pixels,
+    Progress,
+    Runner,
+    ValueRange,
+)
 from fastsr.consistency import Report
 from fastsr.consistency.blend import blend
 from fastsr.consistency.finish import Consistency
@@ -39,6 +49,7 @@ _BAND_CHOICES = (256, 64, 16, 4)
 _CONVERT_BYTES = 12
 _FILL_BYTES = 160
 _MIX_BYTES = 32  # that mixing takes for each sample of a row of the result
+_DEVICE_ARRAYS = ("__dlpack__", "__cuda_array_interface__")
 _AMPLE = 1 << 62  # a budget that is large enough for anything
 
 
@@ -144,7 +155,15 @@ class Upscaler:
     def upscale(
         self, image: Any, *, value_range: tuple[float, float] | None = None, progress: Progress | None = None
     ) -> Any:
-        """Upscale `image`; see `fastsr.upscale`."""
+        """Upscale `image`; see `fastsr.upscale`.
+
+        With a GPU back end also a PyTorch tensor, or an array of a library with DLPack or __cuda_array_interface__:
+        (H, W), (H, W, 1) or (H, W, 3), any strides; the result is a PyTorch tensor on the same device.
+        """
+        if not isinstance(image, np.ndarray) and any(hasattr(image, name) for name in _DEVICE_ARRAYS):
+            runner = self._runner(self._channels[-1])
+            if isinstance(runner, DeviceRunner):
+                return self._upscale_tensor(image, value_range)
         opened = open_image(image)
         pixels = opened.pixels
         H, W, C = pixels.shape
@@ -159,6 +178,21 @@ class Upscaler:
         result = finishing.array(pixels, target, step)
         self._report(finishing)
         return opened.restore(result)
+
+    def _upscale_tensor(self, image: Any, value_range: tuple[float, float] | None) -> Any:
+        if self.consistency is not None or self.strength != 1:
+            raise OptionError("consistency and strength are for NumPy arrays and PIL images; this is a tensor")
+        shape = tuple(image.shape)
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+            raise ShapeError(f"the tensor has shape {shape}; (H, W), (H, W, 1) or (H, W, 3) is needed")
+        check_extent(shape[0], shape[1])
+        dtype = _checked_dtype(str(image.dtype).removeprefix("torch."))
+        if dtype not in NATIVE_DTYPES:
+            raise DtypeError(f"the tensor is {dtype}; {', '.join(d.name for d in NATIVE_DTYPES)} are possible")
+        channels = self._network_channels(shape[2] if len(shape) == 3 else 1)
+        runner = self._runner(channels)
+        assert isinstance(runner, DeviceRunner)
+        return runner.run_tensor(image, values_of(dtype, value_range), self._max_memory)
 
     def region(self, image: Any, box: Box, *, value_range: tuple[float, float] | None = None) -> Any:
         """Return exactly what `upscale(image)` has in scale * box, computing little else.
@@ -347,7 +381,7 @@ class Upscaler:
     def _mix_memory(self, job: Job, step: int, channels: int, dtype: np.dtype[Any]) -> int:
         """Return the bytes that `step` LR rows of this upscaler's result take, and mixing them into another's."""
         runner = self._runner(self._network_channels(channels - 1 if channels in (2, 4) else channels))
-        if not isinstance(runner, NativeRunner):
+        if not isinstance(runner, BoundedRunner):
             return 0  # the network will refuse the budget
         row = self.scale**2 * job.width * channels
         needs = [
@@ -391,7 +425,7 @@ class Upscaler:
 
     def _release(self) -> None:
         for runner in list(self._runners.values()):
-            if isinstance(runner, NativeRunner):
+            if isinstance(runner, BoundedRunner):
                 runner.release()
 
     def _runner(self, channels: int) -> Runner:
@@ -492,7 +526,7 @@ class Upscaler:
     def _band_within(self, whole: Job, channels: int, dtype: np.dtype[Any], limit: int) -> tuple[int, int]:
         """Return (rows of a band, the engine's share of `limit`): the tallest bands that fit."""
         runner = self._runner(self._network_channels(channels - 1 if channels in (2, 4) else channels))
-        if not isinstance(runner, NativeRunner):
+        if not isinstance(runner, BoundedRunner):
             raise OptionError(f"max_memory is kept by backend='native' only, not by {self.backend!r}")
         least = None
         for rows in _BAND_CHOICES:
@@ -518,7 +552,7 @@ class Upscaler:
             between |= inside
 
     def _band_needs(
-        self, runner: NativeRunner, band: Job, rows: int, channels: int, dtype: np.dtype[Any], limit: int
+        self, runner: BoundedRunner, band: Job, rows: int, channels: int, dtype: np.dtype[Any], limit: int
     ) -> tuple[int, int]:
         """Return the bytes that a band needs in all (the least, where that is above `limit`), and for conversion."""
         _, first, _, last = self._reads(band, channels)

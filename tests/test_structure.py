@@ -64,6 +64,10 @@ MAY_IMPORT = {
 }
 MAY_USE_TORCH = {
     "fastsr/backends/torch_ref.py",
+    "fastsr/backends/triton/__init__.py",
+    "fastsr/backends/triton/autotune.py",
+    "fastsr/backends/triton/executor.py",
+    "fastsr/backends/triton/runner.py",
     "fastsr/bench/peers/torch_compiled.py",
     "fastsr/bench/peers/torch_eager.py",
     "fastsr/graph/from_torch.py",

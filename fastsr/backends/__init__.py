@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from fastsr.backends import native, onnx_rt, tensorrt, torch_ref
+from fastsr.backends import native, onnx_rt, tensorrt, torch_ref, triton
 from fastsr.backends.arrays import WholeImageRunner
 from fastsr.backends.base import Backend, Runner
 from fastsr.errors import BackendUnavailableError, OptionError
@@ -52,6 +52,15 @@ BACKENDS: list[Backend] = [
         native.NativeRunner,
         ("fp32", "int8"),
         bounded=True,
+    ),
+    Backend(
+        "triton",
+        "our kernels for NVIDIA GPUs, with PyTorch and Triton",
+        triton.why_unavailable,
+        triton.runner,
+        ("fp32", "tf32", "fp16", "bf16"),
+        bounded=True,
+        gpu=True,
     ),
     Backend(
         "onnx",

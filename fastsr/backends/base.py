@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,28 @@ class Runner(Protocol):
         max_memory: int | None,
     ) -> bool:
         """Run the whole image by rows in bounded memory; False: this back end cannot, use boxes."""
+        ...
+
+
+@runtime_checkable
+class BoundedRunner(Runner, Protocol):
+    """A runner that keeps `max_memory`."""
+
+    def memory(self, height: int, width: int, box: Box, max_memory: int | None) -> int:
+        """Return the bytes of working memory that `run` takes. Raises MemoryBudgetError."""
+        ...
+
+    def release(self) -> None:
+        """Give back the working memory that is kept for the next call."""
+        ...
+
+
+@runtime_checkable
+class DeviceRunner(Runner, Protocol):
+    """A runner that takes images of PyTorch or of any library with DLPack or __cuda_array_interface__."""
+
+    def run_tensor(self, image: Any, values: ValueRange, max_memory: int | None) -> Any:
+        """Return the result of image (H, W, C), whole, as a PyTorch tensor on the image's device."""
         ...
 
 

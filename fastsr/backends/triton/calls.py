@@ -83,9 +83,16 @@ def _call(launch: Launch, plan: Plan, precision: str, sm: int, emulated: bool, c
 
 def arithmetic(precision: str, emulated: bool) -> str:
     """Return what kernels.py calls ARITHMETIC."""
-    if emulated and precision in ("bf16", "tf32"):
-        return "upcast" if precision == "bf16" else "truncate"
+    if precision == "bf16" and emulated:
+        return "upcast"
     return "tf32" if precision == "tf32" else "ieee"
+
+
+def round_to_tf32(values: Array) -> Array:
+    """Round to the nearest number with 10 bits behind the leading one."""
+    rounded = (values.view(np.int32) + np.int32(0x1000)) & np.int32(-0x2000)
+    result: Array = rounded.view(np.float32)
+    return result
 
 
 def _conv(launch: ConvLaunch, plan: Plan, config: Config, arithmetic: str) -> Call:
@@ -99,6 +106,8 @@ def _conv(launch: ConvLaunch, plan: Plan, config: Config, arithmetic: str) -> Ca
     weights = pack_flat(launch.weight, held, factor, bk, width) if config.flat else None
     if weights is None:
         weights = pack_taps(launch.weight, held, factor, bk, width)
+    if arithmetic == "tf32":
+        weights = round_to_tf32(weights)
     vectors = [shuffled(launch.bias, factor), *launch.epilogue.vectors]
     constants = {
         "C": held,
@@ -125,11 +134,12 @@ def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> 
     count = len(launch.convs)
     weights: list[Array] = []
     vectors: list[Array] = []
-    w_at, v_at, s_at = [0], [0], [0]
+    step_at, w_at, v_at, s_at = [0], [0], [0], [0]
     for i, conv in enumerate(launch.convs):
         wide = width if i == count - 1 else mid_width
         weights.append(pack_taps(conv.weight, C if i == 0 else mid_pitch, 1, bk, wide))
         vectors.append(_pack_vectors([conv.bias, *conv.epilogue.vectors], wide))
+        step_at.append(step_at[-1] + len(conv.epilogue.steps))
         w_at.append(w_at[-1] + weights[-1].size)
         v_at.append(v_at[-1] + vectors[-1].size)
         halo = 2 * (count - 1 - i)
@@ -143,9 +153,10 @@ def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> 
         "WIDTH": width,
         "PITCH": plan.values[launch.y].pitch,
         "STAGES": count,
-        "STEPS": tuple(conv.epilogue.steps for conv in launch.convs),
-        "ARGUMENTS": tuple(conv.epilogue.arguments for conv in launch.convs),
+        "STEPS": tuple(step for conv in launch.convs for step in conv.epilogue.steps),
+        "ARGUMENTS": tuple(argument for conv in launch.convs for argument in conv.epilogue.arguments),
         "PITCHES": tuple(plan.values[name].pitch for name in last.epilogue.operands),
+        "STEP_AT": tuple(step_at),
         "W_AT": tuple(w_at[:-1]),
         "V_AT": tuple(v_at[:-1]),
         "S_AT": tuple(s_at[: count - 1]),
@@ -155,8 +166,11 @@ def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> 
         "BM": config.bm,
         "BK": bk,
     }
-    packed = np.concatenate(weights), np.concatenate(vectors)
-    return Call(launch, "chain", constants, config, (first.shape[1], K), *packed, slab=s_at[count - 1])
+    packed = np.concatenate(weights)
+    if arithmetic == "tf32":
+        packed = round_to_tf32(packed)
+    key = first.shape[1], K
+    return Call(launch, "chain", constants, config, key, packed, np.concatenate(vectors), slab=s_at[count - 1])
 
 
 def _pointwise(launch: PointwiseLaunch, plan: Plan) -> Call:

@@ -6,6 +6,7 @@ rounded up to powers of two, from 16). A user's file of the same form, written b
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Mapping
@@ -84,10 +85,7 @@ def _toml(value: bool | int) -> str:
 
 @lru_cache(maxsize=4)
 def _tables(path: Path) -> dict[int, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     known = {f.name: type(getattr(Config(), f.name)) for f in fields(Config)}
     try:
         tables = {int(name.removeprefix("sm_")): table for name, table in tomllib.loads(path.read_text()).items()}
@@ -95,11 +93,11 @@ def _tables(path: Path) -> dict[int, Any]:
             for arithmetics in table.values():
                 for lines in arithmetics.values():
                     for line in lines.values():
-                        wrong = [n for n, v in line.items() if type(v) is not known.get(n) or v is not True and v < 0]
-                        if wrong:
-                            raise ValueError(f"{wrong[0]} = {line[wrong[0]]!r}")
+                        for name, value in line.items():
+                            if type(value) is not known.get(name) or value < 0:
+                                raise ValueError(f"{name} = {value!r}")
     except (ValueError, AttributeError, TypeError) as error:
-        raise ModelFileError(f"{path}: no table of configurations ({error}); delete it, or run autotune again") from error
+        raise ModelFileError(f"{path}: no table of configurations ({error}); delete it or autotune again") from error
     return tables
 
 

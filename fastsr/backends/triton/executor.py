@@ -74,7 +74,8 @@ class Executor:
         return elements * self.dtype.itemsize + 4
 
     def _slab_elements(self, height: int, width: int) -> int:
-        return max([call.slab * self._grid(call, height, width)[0] for call in self.calls if call.slab], default=0)
+        chains = [call for call in self.calls if call.slab]
+        return max([c.slab * self._grid(c, *self._size(c, height, width))[0] for c in chains], default=0)
 
     def buffers(self, height: int, width: int) -> Buffers:
         """Allocate working memory for an image of height x width."""
@@ -96,8 +97,9 @@ class Executor:
         image_out |= {"out_scale": span, "out_offset": values.low, "low": values.clamp_low, "high": values.clamp_high}
         where: dict[str, Tensor] = {name: buffers.slots[slot] for name, slot in self.plan.slots.items()}
         where |= {PIXELS: pixels, RESULT: result}
+        size, image = (pixels.shape[0], pixels.shape[1]), image_in | image_out
         for call, weights, vectors in zip(self.calls, self._weights, self._vectors, strict=True):
-            self._launch(call, weights, vectors, where, buffers, pixels.shape[:2], image_in | image_out)
+            self._launch(call, weights, vectors, where, buffers, size, image)
 
     def _launch(
         self,
@@ -106,11 +108,10 @@ class Executor:
         vectors: Tensor,
         where: Mapping[str, Tensor],
         buffers: Buffers,
-        size: tuple[int, ...],
+        size: tuple[int, int],
         image: dict[str, Any],
     ) -> None:
-        scale = 1 if call.launch.x == PIXELS else self.plan.values[call.launch.x].scale
-        height, width = size[0] * scale, size[1] * scale
+        height, width = self._size(call, *size)
         unused = buffers.slab
         operands = [where[name] for name in call.operands] + [unused] * (3 - len(call.operands))
         pointers: dict[str, Any] = {"x_ptr": where[call.launch.x], "y_ptr": where[call.launch.y], "v_ptr": vectors}
@@ -130,6 +131,11 @@ class Executor:
         function: Any = getattr(kernels, call.kernel)
         options = {"num_warps": call.config.warps, "num_stages": call.config.stages}
         function[self._grid(call, height, width)](**pointers, H=height, W=width, **image, **constants, **options)
+
+    def _size(self, call: Call, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the value that a call reads, for an image of height x width."""
+        scale = 1 if call.launch.x == PIXELS else self.plan.values[call.launch.x].scale
+        return height * scale, width * scale
 
     def _grid(self, call: Call, height: int, width: int) -> tuple[int, ...]:
         return call.grid(height, width, self._multiprocessors)
@@ -161,7 +167,7 @@ def capture(
 
     if executor.device.type != "cuda":
         return Captured(pixels, result, buffers.flag, enqueue, buffers)
-    stream = torch.cuda.Stream(executor.device)
+    stream: Any = torch.cuda.Stream(executor.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(executor.device))
     with torch.cuda.stream(stream):
         enqueue()  # compiles what is not compiled yet, which cannot be recorded

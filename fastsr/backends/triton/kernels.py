@@ -6,14 +6,14 @@ channels, padded to powers of two in registers only. Loops over taps are rolled:
 
 Steps are tuples of names with tuples of arguments beside them: for "relu", "sigmoid" and "tanh" nothing; for
 "prelu", "affine" and "clip" the index of their first vector (K,) behind the bias; for "add" and "mul" the index of
-their operand, whose pitch is in PITCHES; for "add_after" and "mul_after" the same, read where the result is stored, behind a pixel shuffle.
+their operand, whose pitch is in PITCHES; for "add_after" and "mul_after" the same, read where the result is stored,
+behind a pixel shuffle.
 
 Pixel shuffle is fused into the store: output channels are ordered (dy, dx, c), so that neighbours in registers are
 neighbours in memory.
 
-ARITHMETIC is "ieee" or "tf32" (of float32 operands; anything for others), "upcast" or "truncate" in the interpreter,
-which multiplies bfloat16 wrongly and knows no tf32: it multiplies as float32, after cutting off the bits that tf32
-doesn't have.
+ARITHMETIC is "tf32" (of float32 operands), "ieee" (all others), or "upcast" for bfloat16 in the interpreter, which
+multiplies that wrongly.
 """
 
 import triton
@@ -24,11 +24,9 @@ import triton.language as tl
 def _dot(a, b, acc, ARITHMETIC: tl.constexpr):
     if ARITHMETIC == "upcast":
         acc = tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
-    elif ARITHMETIC == "truncate":
-        a = (a.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-        b = (b.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-        acc = tl.dot(a, b, acc, input_precision="ieee")
     elif ARITHMETIC == "tf32":
+        # The instruction cuts bits off; rounding to nearest halves the error and removes its bias. b comes rounded.
+        a = ((a.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
         acc = tl.dot(a, b, acc, input_precision="tf32")
     else:
         acc = tl.dot(a, b, acc, input_precision="ieee")
@@ -60,13 +58,15 @@ def _steps(
     STEPS: tl.constexpr,
     ARGUMENTS: tl.constexpr,
     PITCHES: tl.constexpr,
+    BEGIN: tl.constexpr,
+    END: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Apply the steps. Comparisons are such that NaN stays NaN: it must reach the check at the end.
+    """Apply steps BEGIN <= i < END. Comparisons are such that NaN stays NaN: it must reach the check at the end.
 
     pixel, channel: where acc's elements are in an operand; pixel_after, channel_after: the same behind the shuffle.
     """
-    for i in tl.static_range(len(STEPS)):
+    for i in tl.static_range(BEGIN, END):
         v = v_ptr + ARGUMENTS[i] * WIDTH + co
         if STEPS[i] == "relu":
             acc = tl.where(acc < 0, 0.0, acc)
@@ -170,6 +170,8 @@ def _finish(
         STEPS,
         ARGUMENTS,
         PITCHES,
+        0,
+        len(STEPS),
         WIDTH,
     )
     if IMAGE_OUT:
@@ -339,6 +341,8 @@ def _stage(
     STEPS: tl.constexpr,
     ARGUMENTS: tl.constexpr,
     PITCHES: tl.constexpr,
+    BEGIN: tl.constexpr,
+    END: tl.constexpr,
     ARITHMETIC: tl.constexpr,
     BM: tl.constexpr,
     BK: tl.constexpr,
@@ -386,6 +390,8 @@ def _stage(
             STEPS,
             ARGUMENTS,
             PITCHES,
+            BEGIN,
+            END,
             WIDTH,
         )
         acc = tl.where(ok, acc, 0.0)  # the next stage sees zeros outside the image, not what a convolution has there
@@ -424,6 +430,7 @@ def chain(
     STEPS: tl.constexpr,
     ARGUMENTS: tl.constexpr,
     PITCHES: tl.constexpr,
+    STEP_AT: tl.constexpr,
     W_AT: tl.constexpr,
     V_AT: tl.constexpr,
     S_AT: tl.constexpr,
@@ -437,7 +444,7 @@ def chain(
 
     Each program has a slab of `slab` elements in s for what lies between (Triton's shared memory can't be indexed);
     it stays in the L2 cache. A tile's intermediate values are computed with the halo that the later stages need.
-    W_AT, V_AT, S_AT: where each stage's weights, vectors and intermediate values begin.
+    STEP_AT, W_AT, V_AT, S_AT: where each stage's steps, weights, vectors and intermediate values begin.
     """
     s = s_ptr + tl.program_id(0) * slab
     tile = tl.program_id(0)
@@ -445,7 +452,6 @@ def chain(
         top = (tile // tiles_across) * TH
         left = (tile % tiles_across) * TW
         for i in tl.static_range(STAGES):
-            halo: tl.constexpr = STAGES - 1 - i
             _stage(
                 x_ptr if i == 0 else s + S_AT[i - 1],
                 w_ptr + W_AT[i],
@@ -456,20 +462,22 @@ def chain(
                 o2_ptr,
                 H,
                 W,
-                top - halo,
-                left - halo,
+                top - (STAGES - 1 - i),
+                left - (STAGES - 1 - i),
                 C if i == 0 else MID_PITCH,
                 K if i == STAGES - 1 else MID,
                 WIDTH if i == STAGES - 1 else MID_WIDTH,
                 (C + BK - 1) // BK if i == 0 else (MID_PITCH + BK - 1) // BK,
                 PITCH if i == STAGES - 1 else MID_PITCH,
-                TH + 2 * halo,
-                TW + 2 * halo,
+                TH + 2 * (STAGES - 1 - i),
+                TW + 2 * (STAGES - 1 - i),
                 i == 0,
                 i == STAGES - 1,
-                STEPS[i],
-                ARGUMENTS[i],
+                STEPS,
+                ARGUMENTS,
                 PITCHES,
+                STEP_AT[i],
+                STEP_AT[i + 1],
                 ARITHMETIC,
                 BM,
                 BK,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
 import numpy as np
@@ -60,6 +60,10 @@ class Fusion:
 
     erb: bool = True
     hfab: Hfab = "tail"
+
+
+DEFAULT = Fusion()
+SINGLE = Fusion(erb=False, hfab="off")
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Plan:
     widths: tuple[int, ...]
 
 
-def lower(graph: Graph, tensors: Mapping[str, Array], fusion: Fusion = Fusion()) -> Plan:
+def lower(graph: Graph, tensors: Mapping[str, Array], fusion: Fusion = DEFAULT) -> Plan:
     """Turn a graph into launches. Raises GraphError for a graph that cannot run."""
     lowering = _Lowering(graph, tensors)
     launches = _fuse_chains(lowering.launches, lowering.values, fusion)
@@ -529,8 +533,3 @@ def _erbs_before_excite(run: list[ConvLaunch]) -> int | None:
         if K != C:
             return None
     return None
-
-
-def without_fusion(plan: Plan, tensors: Mapping[str, Array]) -> Plan:
-    """Return the plan of the same graph with single convolutions only: what the fused one is compared with."""
-    return lower(plan.graph, tensors, replace(Fusion(), erb=False, hfab="off"))
