@@ -57,7 +57,7 @@ BACKENDS: list[Backend] = [
         "triton",
         "our kernels for NVIDIA GPUs, with PyTorch and Triton",
         triton.why_unavailable,
-        triton.runner,
+        triton.make_runner,
         ("fp32", "tf32", "fp16", "bf16"),
         bounded=True,
         gpu=True,

@@ -42,7 +42,7 @@ def why_unavailable() -> str | None:
     return None
 
 
-def runner(model: CompiledModel, scale: int, channels: int, threads: int | None, precision: str) -> Runner:
+def make_runner(model: CompiledModel, scale: int, channels: int, threads: int | None, precision: str) -> Runner:
     """Return a runner on PyTorch's current device. threads: of no meaning here."""
     from fastsr.backends.triton.runner import TritonRunner
 

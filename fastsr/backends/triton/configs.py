@@ -45,7 +45,7 @@ def choose(kernel: str, C: int, K: int, precision: str, sm: int) -> Config:
     """Return the configuration for C input and K output channels: that of the newest architecture up to `sm`."""
     key = f"{power_of_two(C)}x{power_of_two(K)}"
     arithmetic = "half" if precision in ("fp16", "bf16") else precision
-    for tables in (_user_tables(user_file(), _stamp(user_file())), _tables(SHIPPED)):
+    for tables in (_user_tables(user_file(), _stamp(user_file())), _stamped(SHIPPED, (0, 0))):
         for known in sorted(tables, reverse=True):
             if known > sm:
                 continue
@@ -83,8 +83,8 @@ def _toml(value: bool | int) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@lru_cache(maxsize=4)
-def _tables(path: Path) -> dict[int, Any]:
+def load(path: Path) -> dict[int, Any]:
+    """Return {architecture: {kernel: {arithmetic: {channels: fields}}}}. Raises ModelFileError for another file."""
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     known = {f.name: type(getattr(Config(), f.name)) for f in fields(Config)}
     try:
@@ -105,9 +105,9 @@ def _user_tables(path: Path, stamp: tuple[int, int] | None) -> dict[int, Any]:
     return {} if stamp is None else _stamped(path, stamp)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _stamped(path: Path, stamp: tuple[int, int]) -> dict[int, Any]:
-    return _tables.__wrapped__(path)
+    return load(path)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

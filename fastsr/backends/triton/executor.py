@@ -44,7 +44,8 @@ class Buffers:
 class Executor:
     """The calls of one plan in one precision on one device, weights included."""
 
-    def __init__(self, plan: Plan, precision: str, device: torch.device) -> None:
+    def __init__(self, plan: Plan, precision: str, device: torch.device, only: Call | None = None) -> None:
+        """only: run this call of the plan and no other."""
         self.plan = plan
         self.precision = precision
         self.device = device
@@ -52,10 +53,10 @@ class Executor:
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             self._multiprocessors: int = properties.multi_processor_count
-            sm = properties.major * 10 + properties.minor
+            self.sm: int = properties.major * 10 + properties.minor
         else:
-            self._multiprocessors, sm = MULTIPROCESSORS_INTERPRETED, 80
-        self.calls = calls(plan, precision, sm, emulated=INTERPRETED)
+            self._multiprocessors, self.sm = MULTIPROCESSORS_INTERPRETED, 80
+        self.calls = [only] if only else calls(plan, precision, self.sm, emulated=INTERPRETED)
         self._weights = [self._tensor(call.weights, call.kernel != "resize") for call in self.calls]
         self._vectors = [self._tensor(call.vectors, False) for call in self.calls]
 
