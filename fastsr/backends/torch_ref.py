@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsr.errors import BackendUnavailableError, OptionError, ShapeError
-from fastsr.graph.ir import INPUT, Array, Concat, Conv, Graph, Node, PixelShuffle, Pointwise, Slice, Step
+from fastsr.graph.ir import INPUT, Array, Concat, Conv, Graph, Node, PixelShuffle, Pointwise, Resize, Slice, Step
 from fastsr.graph.resize import resize_weights
 
 if TYPE_CHECKING:
@@ -43,9 +43,16 @@ class TorchRunner:
         self._torch: Any = torch
         self._graph = graph
         self._tensors = {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
+        resizes = [node for node in graph.nodes if isinstance(node, Resize)]
+        self._phases = {node.name: torch.from_numpy(resize_weights(node)).float() for node in resizes}
         self._threads = threads
         last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
         self._done = [[x for x in dict.fromkeys(n.inputs) if last[x] == i] for i, n in enumerate(graph.nodes)]
+
+    def place(self, device: str, dtype: Any) -> None:
+        """Move weights to a device, in one of PyTorch's types, for `forward`."""
+        for table in (self._tensors, self._phases):
+            table.update({name: tensor.to(device, dtype) for name, tensor in table.items()})
 
     def run(self, x: Array) -> Array:
         """Return the network's output. x: (C, H, W) float32 -> (out_channels, scale * H, scale * W) float32."""
@@ -89,7 +96,7 @@ class TorchRunner:
         elif isinstance(node, PixelShuffle):
             y = F.pixel_shuffle(x, node.factor)
         else:
-            w = torch.from_numpy(resize_weights(node)).to(x.dtype)
+            w = self._phases[node.name].to(x.dtype)
             y = self._resize_rows(self._resize_rows(x, w).mT, w).mT
         return y
 
@@ -98,7 +105,7 @@ class TorchRunner:
         T, H = weights.shape[1], x.shape[2]
         y: Any = 0
         for t in range(T):
-            rows = (self._torch.arange(H) + t - T // 2).clamp(0, H - 1)
+            rows = (self._torch.arange(H, device=x.device) + t - T // 2).clamp(0, H - 1)
             y = y + x[:, :, rows, None] * weights[:, t, None]
         result: Tensor = y.flatten(2, 3)
         return result

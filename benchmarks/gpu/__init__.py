@@ -1,0 +1,8 @@
+"""FastSR on a GPU, checked and timed beside others, in one call and one table: `python -m benchmarks.gpu --help`.
+
+cases.py     what is run, and the bars
+entrants.py  who runs it: FastSR's back ends, PyTorch eager and compiled, TensorRT
+timing.py    how it is timed, and memory measured
+checks.py    whether results are right
+report.py    the table, written after each step
+"""

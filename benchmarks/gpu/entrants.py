@@ -1,0 +1,147 @@
+"""Who runs a network on the GPU. Each is made by a function that may fail: the table then says why.
+
+Kernel time is that of CUDA-graph replays. FastSR's triton takes uint8 pixels and gives uint8 pixels, conversions
+included; PyTorch and TensorRT take and give planes of their own type, without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fastsr
+from benchmarks.gpu import cases
+from benchmarks.gpu.cases import Case
+from benchmarks.gpu.timing import Device, Run
+from fastsr.backends.torch_ref import TorchRunner
+from fastsr.bench.pictures import synthetic
+from fastsr.models import open_model
+
+Planes = npt.NDArray[np.float32]
+
+
+@dataclass
+class Ready:
+    """An entrant set up for a case.
+
+    run: recorded, for timing; eager: as it is, for memory; result: () -> (H, W, 3) values 0..1, of the last run.
+    """
+
+    run: Run
+    eager: Run
+    result: Callable[[], Planes]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """name: in the table; make: (case, device) -> Ready; slow: takes long to set up, so it comes last."""
+
+    name: str
+    make: Callable[[Case, Device], Ready]
+    slow: bool = False
+
+
+def _triton(precision: str, fusion: str, case: Case, device: Device) -> Ready:
+    import torch
+
+    from fastsr.backends.base import ValueRange
+    from fastsr.backends.triton import plan, why_unavailable
+    from fastsr.backends.triton.executor import Executor, Window, capture
+
+    reason = why_unavailable()
+    if reason is not None:
+        raise RuntimeError(reason)
+    chosen = {"": plan.DEFAULT, "single": plan.SINGLE, "whole": plan.Fusion(hfab="whole")}[fusion]
+    model = open_model(case.model, case.scale)
+    lowered = plan.lower(model.graph(case.scale, 3), model.tensors, chosen)
+    executor = Executor(lowered, precision, torch.device("cuda" if device.recorded else "cpu"))
+    window = Window(0, 0, case.height * case.scale, case.width * case.scale)
+    values = ValueRange(0, 255, 0, 255)
+    pixels = torch.from_numpy(synthetic(case.height, case.width))
+
+    def make() -> Any:
+        captured = capture(executor, (case.height, case.width), torch.uint8, window, values)
+        captured.pixels.copy_(pixels)
+        captured.replay()
+        return captured
+
+    captured = make()
+    return Ready(captured.replay, make, lambda: captured.result.cpu().numpy().astype(np.float32) / 255)
+
+
+def _bounded(limit: int, case: Case, device: Device) -> Ready:
+    """triton in bands of rows within a bound on memory, the way users call it."""
+    import torch
+
+    sr = fastsr.load(case.model, scale=case.scale, backend="triton", precision="fp16", max_memory=limit)
+    image = torch.from_numpy(synthetic(case.height, case.width)).to("cuda" if device.recorded else "cpu")
+    kept: dict[str, Any] = {}
+
+    def run() -> Any:
+        kept["result"] = sr.upscale(image)
+        return kept["result"]
+
+    run()
+    return Ready(run, run, lambda: kept["result"].cpu().numpy().astype(np.float32) / 255)
+
+
+def _user_call(backend: str, precision: str | None, case: Case, device: Device) -> Ready:
+    """A back end as users call it: NumPy to NumPy, copies to and from the device included."""
+    sr = fastsr.load(case.model, scale=case.scale, backend=backend, precision=precision)
+    image = synthetic(case.height, case.width)
+    kept: dict[str, Any] = {}
+
+    def run() -> Any:
+        kept["result"] = sr.upscale(image)
+
+    run()
+    return Ready(run, run, lambda: kept["result"].astype(np.float32) / 255)
+
+
+def _torch(compiled: bool, precision: str, case: Case, device: Device) -> Ready:
+    import torch
+
+    dtype = {"fp16": torch.float16, "fp32": torch.float32}[precision if device.recorded else "fp32"]
+    where = "cuda" if device.recorded else "cpu"
+    model = open_model(case.model, case.scale)
+    network = TorchRunner(model.graph(case.scale, 3), model.tensors)
+    network.place(where, dtype)
+    image = torch.from_numpy(synthetic(case.height, case.width)).to(where).permute(2, 0, 1)[None]
+    x = (image.to(dtype) / 255).to(memory_format=torch.channels_last)
+    forward: Any = network.forward
+    if compiled:
+        forward = torch.compile(forward, mode="max-autotune-no-cudagraphs", dynamic=False)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return forward(x)
+
+    run()
+    recorded = device.record(run)
+    return Ready(recorded, run, lambda: recorded()[0].permute(1, 2, 0).float().cpu().numpy())
+
+
+ENTRANTS = (
+    Entrant(cases.OURS, partial(_triton, "fp16", "")),
+    Entrant("triton fp16, single convolutions", partial(_triton, "fp16", "single")),
+    Entrant("triton fp16, whole HFAB", partial(_triton, "fp16", "whole")),
+    Entrant("triton bf16", partial(_triton, "bf16", "")),
+    Entrant("triton tf32", partial(_triton, "tf32", "")),
+    Entrant("triton fp32", partial(_triton, "fp32", "")),
+    Entrant(cases.BOUNDED, partial(_bounded, 64_000_000)),
+    Entrant("triton fp16, user's call", partial(_user_call, "triton", "fp16")),
+    Entrant("cuda, user's call", partial(_user_call, "cuda", None)),
+    Entrant("tensorrt fp16, user's call", partial(_user_call, "tensorrt", "fp16"), slow=True),
+    Entrant(cases.EAGER, partial(_torch, False, "fp16")),
+    Entrant(cases.COMPILED, partial(_torch, True, "fp16"), slow=True),
+)
+DRY_ENTRANTS = (
+    Entrant("native, user's call", partial(_user_call, "native", None)),
+    Entrant(cases.EAGER, partial(_torch, False, "fp32")),
+    Entrant("triton fp16, user's call", partial(_user_call, "triton", "fp16")),  # no GPU: the table must say so
+)

@@ -1,0 +1,93 @@
+"""The results so far, as JSON and as a page that a person reads. Written whole after each step."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.cases import Bar
+from fastsr.version import __version__
+
+
+@dataclass
+class Report:
+    """about: what it was measured on; checks: {name: [passed, figures]}; figures: {case: {entrant: {what: number}}}.
+
+    failures: {what was tried: why it failed}; stopped: why not everything was done, or "".
+    """
+
+    about: dict[str, str]
+    checks: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    figures: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+
+    def bars(self, bars: Sequence[Bar]) -> list[tuple[str, str, str]]:
+        """Return (case, bar, verdict) of each."""
+        return [(bar.case, bar.text, bar.judge(self.figures.get(bar.case, {}))) for bar in bars]
+
+    def write(self, folder: Path, bars: Sequence[Bar]) -> None:
+        """Write gpu.json and gpu.md, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("gpu.json", json.dumps(asdict(self), indent=1)), ("gpu.md", self.page(bars))):
+            temporary = folder / f".{name}.tmp"
+            temporary.write_text(text)
+            os.replace(temporary, folder / name)
+
+    def page(self, bars: Sequence[Bar]) -> str:
+        lines = ["# FastSR on a GPU", ""]
+        lines += [f"- {name}: {value}" for name, value in self.about.items()]
+        if self.stopped:
+            lines += ["", f"Not everything was run: {self.stopped}."]
+        lines += [
+            "",
+            "Command: `python -m benchmarks.gpu`. Medians of interleaved CUDA-graph replays; a user's call is",
+        ]
+        lines += ["NumPy to NumPy or tensor to tensor, copies included. Memory is above input and weights.", ""]
+        for case, entrants in self.figures.items():
+            lines += [f"## {case}", "", "| | ms | device memory, MB | largest difference |", "|---|--:|--:|--:|"]
+            for entrant, numbers in entrants.items():
+                lines.append(
+                    f"| {entrant} | {_cell(numbers, 'ms')} | {_cell(numbers, 'MB')} | {_cell(numbers, 'off')} |"
+                )
+            lines.append("")
+        if bars:
+            lines += ["## Bars", "", "| case | bar | |", "|---|---|---|"]
+            lines += [f"| {case} | {text} | {verdict} |" for case, text, verdict in self.bars(bars)] + [""]
+        passed = sum(ok for ok, _ in self.checks.values())
+        lines += ["## Checks", "", f"{passed} of {len(self.checks)} passed.", "", "| check | | |", "|---|---|---|"]
+        lines += [f"| {name} | {'passed' if ok else 'FAILED'} | {text} |" for name, (ok, text) in self.checks.items()]
+        if self.failures:
+            lines += ["", "## Not run, or failed", "", "| what | why |", "|---|---|"]
+            lines += [f"| {name} | {_one_line(why)} |" for name, why in self.failures.items()]
+        return "\n".join(lines) + "\n"
+
+
+def about(device: str) -> dict[str, str]:
+    """Return what the figures were measured on."""
+    versions: dict[str, Any] = {"FastSR": __version__, "Python": platform.python_version()}
+    for name in ("torch", "triton", "tensorrt", "tensorrt_rtx"):
+        try:
+            versions[name] = __import__(name).__version__
+        except Exception:  # not installed, or broken: either way there is no version to state
+            continue
+    described = {"device": device, "date": str(date.today())}
+    return described | {"versions": ", ".join(f"{name} {version}" for name, version in versions.items())}
+
+
+def _cell(numbers: dict[str, float], what: str) -> str:
+    if what == "MB":
+        return f"{numbers['bytes'] / 1e6:.1f}" if "bytes" in numbers else ""
+    if what not in numbers:
+        return ""
+    return f"{numbers[what]:.3f}" if what == "ms" else f"{numbers[what]:.1e}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300].replace("|", "/")

@@ -1,0 +1,97 @@
+"""The script that checks and times on a GPU, without one: its table, bars, limits and what it does with failures."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fastsr[torch]'")
+
+from benchmarks.gpu import __main__ as script
+from benchmarks.gpu import cases, checks, entrants, report, timing
+from benchmarks.gpu.cases import Bar
+
+
+def test_dry_run_writes_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cases, "DRY_CASES", cases.DRY_CASES[:1])
+    monkeypatch.setattr(checks, "NETWORKS", (("bicubic", 3),))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert script.main(["--dry-run", "-o", str(tmp_path / "out"), "--data", str(tmp_path)]) == 0
+    page = (tmp_path / "out" / "gpu.md").read_text()
+    assert page in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    figures = found["figures"]["bicubic x2, LR 16x12"]
+    assert set(figures) == {"native, user's call", cases.EAGER}
+    assert all(row["ms"] > 0 for row in figures.values())
+    assert figures[cases.EAGER]["off"] < 1e-6
+    assert 0 < figures["native, user's call"]["off"] <= 0.51 / 255  # rounding to 8 bits
+    assert found["checks"]["native fp32, bicubic x3 beside float64"][0]
+    why = found["failures"]["bicubic x2, LR 16x12, triton fp16, user's call"]
+    assert "BackendUnavailableError" in why
+    assert why.split(":")[0] in page
+
+
+def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("here is a GPU")
+    assert script.main(["-o", str(tmp_path)]) == 2
+    assert "--dry-run" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_bars_are_judged_by_figures():
+    figures = {"a": {"ms": 0.4, "bytes": 50e6}, "b": {"ms": 1.0, "bytes": 90e6}}
+    assert Bar("c", "ms", "a", most=0.45).judge(figures) == "met: 0.400 ms"
+    assert Bar("c", "ms", "a", most=0.2).judge(figures) == "not met: 0.400 ms"
+    assert Bar("c", "ms", "a", factor=2, beside="b").judge(figures) == "met: 2.50 times (0.400 ms, 1.000 ms)"
+    assert Bar("c", "bytes", "a", factor=2, beside="b").judge(figures) == "not met: 1.80 times (50.0 MB, 90.0 MB)"
+    assert Bar("c", "bytes", "a", most=64e6).judge(figures) == "met: 50.0 MB"
+    assert Bar("c", "ms", "a", factor=2, beside="x").judge(figures) == "not measured"
+    assert Bar("c", "ms", "x", most=1).judge(figures) == "not measured"
+    names = {e.name for e in entrants.ENTRANTS} | {cases.TENSORRT}
+    for bar in cases.BARS:
+        assert {bar.who, bar.beside or bar.who} <= names
+        assert bar.case in {c.name for c in cases.CASES}
+        assert bar.text
+
+
+def test_a_step_that_fails_or_hangs_is_named_and_the_rest_goes_on():
+    results = report.Report({"device": "none"})
+    written = []
+    steps = script.Steps(results, time.monotonic() + 60, lambda: written.append(len(results.failures)))
+    with steps.step("broken", 10):
+        raise ValueError("too | large")
+    with steps.step("hanging", 0.05):
+        time.sleep(5)
+    with steps.step("fine", 10):
+        pass
+    assert results.failures == {"broken": "ValueError: too | large", "hanging": "the time was over"}
+    assert written == [1, 2, 2]
+    assert "| broken | ValueError: too / large |" in results.page(())
+    assert not steps.over
+    late = script.Steps(results, time.monotonic() - 1, lambda: None)
+    with late.step("late", 10):
+        time.sleep(1)
+    assert late.over
+    assert "late" in results.stopped
+
+
+def test_runs_are_timed_in_turns():
+    order = []
+
+    class Fake(timing.Dry):
+        def seconds(self, run, repeats):
+            run()
+            return {"slow": 0.5, "fast": 0.1}[order[-1]]
+
+    runs = {name: lambda name=name: order.append(name) for name in ("slow", "fast")}
+    assert timing.interleaved(Fake(), runs, 3, 60) == {"slow": 0.5, "fast": 0.1}
+    assert order[-6:] == ["slow", "fast"] * 3
+    ticks = iter(range(100))
+    order.clear()
+    timing.interleaved(Fake(), runs, 50, 2.5, clock=lambda: next(ticks))
+    assert len(order) == 4 + 3 * 2
