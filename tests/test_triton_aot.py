@@ -12,11 +12,16 @@ import hashlib
 import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fastsr[triton]'")
-triton = pytest.importorskip("triton", reason="Triton is not installed: pip install 'fastsr[triton]'")
+pytest.importorskip("triton", reason="Triton is not installed: pip install 'fastsr[triton]'")
+
+import numpy as np
+import triton
 
 from benchmarks import gpu_kernels
 from fastsr.backends.triton import aot
 from fastsr.errors import BackendError
+from fastsr.graph.builder import GraphBuilder
+from fastsr.graph.ir import INPUT
 
 COMPILED = 3  # kernels each time
 
@@ -65,3 +70,60 @@ def test_breaches_are_seen(monkeypatch):
     monkeypatch.setattr(aot.shutil, "which", lambda name: None)
     with pytest.raises(BackendError, match="CUDA toolkit"):
         aot._tool("no-such-tool")
+
+
+def test_launches_compile_as_they_are_called(monkeypatch, tmp_path):
+    """The executor's own calls through Triton's just-in-time path, for an sm_90 that is only claimed: all but running."""
+    import torch
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    from fastsr.backends.base import ValueRange
+    from fastsr.backends.triton import kernels
+    from fastsr.backends.triton.executor import Executor, Window
+    from fastsr.backends.triton.plan import lower
+
+    class Claimed:
+        def get_current_target(self):
+            return GPUTarget("cuda", 90, 32)
+
+        def get_current_device(self):
+            return 0
+
+        def get_current_stream(self, device):
+            return 0
+
+    compiled = []
+
+    class Compiled:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            def call(**arguments):
+                made = self.kernel.warmup(grid=grid, **arguments)
+                compiled.append((self.kernel.__name__, len(made.asm["cubin"]) > 0))
+
+            return call
+
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(3)
+    x = b.conv(INPUT, rng.standard_normal((16, 3, 3, 3)))
+    x = b.conv(b.step(b.conv(x, rng.standard_normal((16, 16, 3, 3))), "relu"), rng.standard_normal((16, 16, 3, 3)))
+    y = b.add(b.pixel_shuffle(b.slice(x, 2, 14), 2), b.resize(INPUT, 2, "bilinear"))
+    plan = lower(*b.finish(y))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("FASTSR_CACHE", str(tmp_path))
+    for name in ("conv", "chain", "resize", "pointwise"):
+        monkeypatch.setattr(kernels, name, Compiled(getattr(kernels, name)))
+    executor = Executor(plan, "fp16", torch.device("cpu"))
+    pixels, result = torch.zeros(9, 11, 3, dtype=torch.uint8), torch.zeros(18, 22, 3, dtype=torch.uint8)
+    driver.set_active(Claimed())
+    try:
+        values = ValueRange(0, 255, 0, 255)
+        executor.enqueue(pixels, result, Window(0, 0, 18, 22), values, executor.buffers(9, 11))
+    finally:
+        driver.reset_active()
+    kinds = [name for name, _ in compiled]
+    assert kinds == ["conv", "chain", "pointwise", "pointwise", "resize", "pointwise"]
+    assert all(ok for _, ok in compiled)

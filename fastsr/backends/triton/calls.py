@@ -32,8 +32,7 @@ class Call:
     """One kernel call, whatever the image's size.
 
     constants: the kernel's constexpr arguments, ROUND aside; weights, vectors: float32, flat, as the kernel reads
-    them; channels: (C, K) by which `config` was chosen; blocks: of output channels; slab: elements of a chain's
-    scratch for each program.
+    them; channels: (C, K) by which `config` was chosen; blocks: of output channels.
     """
 
     launch: Launch
@@ -44,7 +43,11 @@ class Call:
     weights: Array = field(default_factory=lambda: EMPTY, repr=False)
     vectors: Array = field(default_factory=lambda: EMPTY, repr=False)
     blocks: int = 1
-    slab: int = 0
+
+    @property
+    def slab(self) -> int:
+        """Elements of scratch that each program of a chain needs."""
+        return int(self.constants.get("SLAB", 0))
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -160,6 +163,7 @@ def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> 
         "W_AT": tuple(w_at[:-1]),
         "V_AT": tuple(v_at[:-1]),
         "S_AT": tuple(s_at[: count - 1]),
+        "SLAB": s_at[count - 1],
         "ARITHMETIC": arithmetic,
         "TH": config.th,
         "TW": config.tw,
@@ -170,7 +174,7 @@ def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> 
     if arithmetic == "tf32":
         packed = round_to_tf32(packed)
     key = first.shape[1], K
-    return Call(launch, "chain", constants, config, key, packed, np.concatenate(vectors), slab=s_at[count - 1])
+    return Call(launch, "chain", constants, config, key, packed, np.concatenate(vectors))
 
 
 def _pointwise(launch: PointwiseLaunch, plan: Plan) -> Call:

@@ -122,7 +122,7 @@ class Executor:
         constants = dict(call.constants)
         if call.kernel == "chain":
             down, across = call.tiles(height, width)
-            image = {"tiles_across": across, "tiles": down * across, "slab": call.slab}
+            image = {"tiles_across": across, "tiles": down * across}
             pointers["s_ptr"] = buffers.slab
         else:
             pointers["flag_ptr"] = buffers.flag

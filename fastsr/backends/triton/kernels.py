@@ -418,7 +418,6 @@ def chain(
     W,
     tiles_across,
     tiles,
-    slab,
     C: tl.constexpr,
     MID: tl.constexpr,
     MID_PITCH: tl.constexpr,
@@ -434,6 +433,7 @@ def chain(
     W_AT: tl.constexpr,
     V_AT: tl.constexpr,
     S_AT: tl.constexpr,
+    SLAB: tl.constexpr,
     ARITHMETIC: tl.constexpr,
     TH: tl.constexpr,
     TW: tl.constexpr,
@@ -442,11 +442,11 @@ def chain(
 ):
     """Compute STAGES 3x3 convolutions, C -> MID -> ... -> MID -> K channels, tile by tile. Grid: (programs,).
 
-    Each program has a slab of `slab` elements in s for what lies between (Triton's shared memory can't be indexed);
+    Each program has a slab of SLAB elements in s for what lies between (Triton's shared memory can't be indexed);
     it stays in the L2 cache. A tile's intermediate values are computed with the halo that the later stages need.
     STEP_AT, W_AT, V_AT, S_AT: where each stage's steps, weights, vectors and intermediate values begin.
     """
-    s = s_ptr + tl.program_id(0) * slab
+    s = s_ptr + tl.program_id(0) * SLAB
     tile = tl.program_id(0)
     while tile < tiles:  # the interpreter has no range over values
         top = (tile // tiles_across) * TH
