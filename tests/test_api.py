@@ -224,7 +224,7 @@ def test_stream_equals_whole(channels, dtype, model, random_image):
         assert np.array_equal(sink.pixels, whole)
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnx", "onnx-cuda", "tensorrt"])
+@pytest.mark.parametrize("backend", ["torch", "onnx", "onnx-cuda", "tensorrt", "triton"])
 def test_other_back_ends_give_the_same_picture(backend, random_image):
     reason = fastsr.backends()[backend]
     if reason:

@@ -22,6 +22,7 @@ from fastsr.backends.triton import aot
 from fastsr.errors import BackendError
 from fastsr.graph.builder import GraphBuilder
 from fastsr.graph.ir import INPUT
+from fastsr.graph.passes import fuse_pointwise
 
 COMPILED = 3  # kernels each time
 
@@ -73,7 +74,7 @@ def test_breaches_are_seen(monkeypatch):
 
 
 def test_launches_compile_as_they_are_called(monkeypatch, tmp_path):
-    """The executor's own calls through Triton's just-in-time path, for an sm_90 that is only claimed: all but running."""
+    """The executor's calls through Triton's just-in-time path, for an sm_90 that is only claimed: all but running."""
     import torch
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
@@ -111,19 +112,16 @@ def test_launches_compile_as_they_are_called(monkeypatch, tmp_path):
     x = b.conv(INPUT, rng.standard_normal((16, 3, 3, 3)))
     x = b.conv(b.step(b.conv(x, rng.standard_normal((16, 16, 3, 3))), "relu"), rng.standard_normal((16, 16, 3, 3)))
     y = b.add(b.pixel_shuffle(b.slice(x, 2, 14), 2), b.resize(INPUT, 2, "bilinear"))
-    plan = lower(*b.finish(y))
+    plan = lower(*fuse_pointwise(*b.finish(y)))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("FASTSR_CACHE", str(tmp_path))
     for name in ("conv", "chain", "resize", "pointwise"):
         monkeypatch.setattr(kernels, name, Compiled(getattr(kernels, name)))
     executor = Executor(plan, "fp16", torch.device("cpu"))
     pixels, result = torch.zeros(9, 11, 3, dtype=torch.uint8), torch.zeros(18, 22, 3, dtype=torch.uint8)
-    driver.set_active(Claimed())
-    try:
-        values = ValueRange(0, 255, 0, 255)
-        executor.enqueue(pixels, result, Window(0, 0, 18, 22), values, executor.buffers(9, 11))
-    finally:
-        driver.reset_active()
+    monkeypatch.setattr(driver, "_active", Claimed())
+    values = ValueRange(0, 255, 0, 255)
+    executor.enqueue(pixels, result, Window(0, 0, 18, 22), values, executor.buffers(9, 11))
     kinds = [name for name, _ in compiled]
     assert kinds == ["conv", "chain", "pointwise", "pointwise", "resize", "pointwise"]
     assert all(ok for _, ok in compiled)

@@ -32,6 +32,7 @@ from fastsr.graph import reference
 from fastsr.graph.builder import GraphBuilder
 from fastsr.graph.ir import INPUT
 from fastsr.graph.model import CompiledModel
+from fastsr.graph.passes import PASSES, fuse_pointwise
 from tests.random_graphs import random_graph
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "set TRITON_INTERPRET=1"
@@ -127,8 +128,6 @@ def chain_graph(width, mid, erbs, seed=2):
 
 
 def fused(graph, tensors):
-    from fastsr.graph.passes import PASSES
-
     for change in PASSES:
         graph, tensors = change(graph, tensors)
     return graph, tensors
@@ -171,13 +170,7 @@ def test_steps_alone_and_behind_a_shuffle(step):
     y = STEPS[step](b, b.pixel_shuffle(STEPS[step](b, x, rng), 2), rng)
     z = STEPS[step](b, b.resize(x, 2, "nearest"), rng)
     graph, tensors = b.finish(b.concat(y, b.slice(z, 2, 5)))
-    check(*fused_pointwise(graph, tensors), (5, 7))
-
-
-def fused_pointwise(graph, tensors):
-    from fastsr.graph.passes import fuse_pointwise
-
-    return fuse_pointwise(graph, tensors)
+    check(*fuse_pointwise(graph, tensors), (5, 7))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +191,7 @@ def test_many_operands():
     for i, other in enumerate(others):
         x = b.mul(x, other) if i % 2 else b.add(x, other)
     y = b.add(b.pixel_shuffle(x, 2), b.resize(INPUT, 2, "bilinear"))
-    check(*fused_pointwise(*b.finish(y)), (4, 5))
+    check(*fuse_pointwise(*b.finish(y)), (4, 5))
 
 
 @pytest.mark.parametrize("seed", range(6))
