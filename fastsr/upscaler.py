@@ -423,7 +423,8 @@ class Upscaler:
         )
         self._reports.latest = self._latest_report = report
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give back the working memory that is kept for the next call."""
         for runner in list(self._runners.values()):
             if isinstance(runner, BoundedRunner):
                 runner.release()
@@ -492,11 +493,11 @@ class Upscaler:
             first = replace(job, progress=_part(job.progress, 0, C - 1, C))
             self._run(colour, target[:, :, :-1], first, budget)
             if budget is not None:
-                self._release()  # the budget is for one network at a time
+                self.release()  # the budget is for one network at a time
             alpha = replace(job, values=values_of(pixels.dtype, None), progress=_part(job.progress, C - 1, C, C))
             self._run(pixels[:, :, -1:], target[:, :, -1:], alpha, budget)
             if budget is not None:
-                self._release()
+                self.release()
         elif pixels.dtype not in NATIVE_DTYPES:
             with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the engine refuses
                 converted = pixels.astype(np.float32 if pixels.dtype.kind == "f" else pixels.dtype.newbyteorder("="))

@@ -130,7 +130,8 @@ def _measure(case: Case, field: Sequence[Entrant], device: timing.Device, steps:
                 wanted = _expected(case)
             made.run()
             off = float(np.abs(np.clip(made.result(), 0, 1) - wanted).max())
-            weight = device.peak(made.eager)
+            made.idle()
+            weight = max(device.peak(made.eager) - made.held, 0.0)
             ready[entrant.name] = made
             figures[entrant.name] = figures.get(entrant.name, {}) | {"off": off, "bytes": weight}
     with steps.step(f"{case.name}, timing", STEP):

@@ -29,12 +29,15 @@ Planes = npt.NDArray[np.float32]
 class Ready:
     """An entrant set up for a case.
 
-    run: recorded, for timing; eager: as it is, for memory; result: () -> (H, W, 3) values 0..1, of the last run.
+    run: recorded, for timing; eager: as it is, for memory, of which `held` bytes are input and result;
+    result: () -> (H, W, 3) values 0..1, of the last run; idle: gives memory back that is kept from run to run.
     """
 
     run: Run
     eager: Run
     result: Callable[[], Planes]
+    held: int = 0
+    idle: Callable[[], Any] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def _triton(precision: str, fusion: str, case: Case, device: Device) -> Ready:
         return captured
 
     captured = make()
-    return Ready(captured.replay, make, lambda: captured.result.cpu().numpy().astype(np.float32) / 255)
+    held = captured.pixels.numel() + captured.result.numel()
+    return Ready(captured.replay, make, lambda: captured.result.cpu().numpy().astype(np.float32) / 255, held)
 
 
 def _bounded(limit: int, case: Case, device: Device) -> Ready:
@@ -87,7 +91,9 @@ def _bounded(limit: int, case: Case, device: Device) -> Ready:
         return kept["result"]
 
     run()
-    return Ready(run, run, lambda: kept["result"].cpu().numpy().astype(np.float32) / 255)
+    return Ready(
+        run, run, lambda: kept["result"].cpu().numpy().astype(np.float32) / 255, kept["result"].numel(), sr.release
+    )
 
 
 def _user_call(backend: str, precision: str | None, case: Case, device: Device) -> Ready:
@@ -100,7 +106,7 @@ def _user_call(backend: str, precision: str | None, case: Case, device: Device) 
         kept["result"] = sr.upscale(image)
 
     run()
-    return Ready(run, run, lambda: kept["result"].astype(np.float32) / 255)
+    return Ready(run, run, lambda: kept["result"].astype(np.float32) / 255, idle=sr.release)
 
 
 def _torch(compiled: bool, precision: str, case: Case, device: Device) -> Ready:
@@ -121,9 +127,9 @@ def _torch(compiled: bool, precision: str, case: Case, device: Device) -> Ready:
         with torch.inference_mode():
             return forward(x)
 
-    run()
+    held = run().numel() * dtype.itemsize
     recorded = device.record(run)
-    return Ready(recorded, run, lambda: recorded()[0].permute(1, 2, 0).float().cpu().numpy())
+    return Ready(recorded, run, lambda: recorded()[0].permute(1, 2, 0).float().cpu().numpy(), held)
 
 
 ENTRANTS = (

@@ -49,7 +49,7 @@ class Report:
             "",
             "Command: `python -m benchmarks.gpu`. Medians of interleaved CUDA-graph replays; a user's call is",
         ]
-        lines += ["NumPy to NumPy or tensor to tensor, copies included. Memory is above input and weights.", ""]
+        lines += ["NumPy to NumPy or tensor to tensor, copies included. Memory is above weights, input and result.", ""]
         for case, entrants in self.figures.items():
             lines += [f"## {case}", "", "| | ms | device memory, MB | largest difference |", "|---|--:|--:|--:|"]
             for entrant, numbers in entrants.items():

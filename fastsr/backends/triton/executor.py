@@ -90,12 +90,13 @@ class Executor:
 
     def enqueue(self, pixels: Tensor, result: Tensor, window: Window, values: ValueRange, buffers: Buffers) -> None:
         """Launch the network on pixels (h, w, channels), any strides; fill result (rows, columns, out_channels)."""
-        span = values.high - values.low
+        low, span = float(values.low), float(values.high - values.low)
         image_in: dict[str, Any] = dict(zip(_ROW[0], pixels.stride(), strict=True))
-        image_in |= {"in_scale": 1 / span, "in_offset": -values.low / span}
+        image_in |= {"in_scale": 1 / span, "in_offset": -low / span}
         image_out: dict[str, Any] = dict(zip(_ROW[1], result.stride(), strict=True))
         image_out |= {"top": window.top, "left": window.left, "rows": window.rows, "columns": window.columns}
-        image_out |= {"out_scale": span, "out_offset": values.low, "low": values.clamp_low, "high": values.clamp_high}
+        image_out |= {"out_scale": span, "out_offset": low}
+        image_out |= {"low": float(values.clamp_low), "high": float(values.clamp_high)}
         where: dict[str, Tensor] = {name: buffers.slots[slot] for name, slot in self.plan.slots.items()}
         where |= {PIXELS: pixels, RESULT: result}
         size, image = (pixels.shape[0], pixels.shape[1]), image_in | image_out

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,10 +108,14 @@ class TritonRunner:
 
     def _run(self, pixels: Tensor, origin: tuple[int, int], target: Tensor, job: Job, limit: int | None) -> None:
         """Fill target from pixels, whose first one is at `origin` (x, y) in the image."""
-        for band, result in self._bands(self.precision, job, job.box, limit, pixels, origin):
-            self._put(target, job, band, result)
-            if job.progress is not None:
-                job.progress((band.box[3] - job.box[1]) * self.scale, target.shape[0])
+        on_gpu = self.device.type == "cuda"
+        with torch.cuda.device(self.device) if on_gpu else nullcontext():
+            for band, result in self._bands(self.precision, job, job.box, limit, pixels, origin):
+                self._put(target, job, band, result)
+                if job.progress is not None:
+                    job.progress((band.box[3] - job.box[1]) * self.scale, target.shape[0])
+            if on_gpu:  # the next call, on another stream perhaps, uses the same buffers
+                torch.cuda.current_stream().synchronize()
 
     def _put(self, target: Tensor, job: Job, band: Band, result: Tensor) -> None:
         s = self.scale
