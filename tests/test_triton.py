@@ -73,6 +73,15 @@ def test_an_intermediate_value_that_is_read_elsewhere_is_kept():
     assert not any(isinstance(x, ChainLaunch) for x in made.launches)
 
 
+def test_nodes_may_have_any_name():
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(3)
+    x = b.conv(INPUT, rng.standard_normal((3, 3, 1, 1)), name="pixels")
+    graph, tensors = b.finish(b.conv(x, rng.standard_normal((3, 3, 1, 1)), name="result"))
+    made = lower(graph, tensors)
+    assert [(x.x, x.y) for x in made.launches] == [(plan.PIXELS, "pixels"), ("pixels", RESULT)]
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("fusion", [DEFAULT, SINGLE], ids=["fused", "single"])
 def test_no_value_alive_loses_its_slot(seed, fusion):

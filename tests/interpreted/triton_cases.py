@@ -103,7 +103,7 @@ def test_conv(shape, precision):
 
 
 @pytest.mark.parametrize(
-    ("C", "K", "kh", "kw", "groups"), [(3, 5, 9, 9, 1), (70, 130, 3, 1, 1), (12, 12, 5, 3, 12), (8, 4, 1, 7, 2)]
+    ("C", "K", "kh", "kw", "groups"), [(3, 5, 9, 9, 1), (70, 66, 3, 1, 1), (12, 12, 5, 3, 12), (8, 4, 1, 7, 2)]
 )
 def test_conv_of_other_shapes(C, K, kh, kw, groups):
     check(*one_conv(C, K, kh, kw, groups), (7, 13))
@@ -136,11 +136,11 @@ def fused(graph, tensors):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("fusion", [DEFAULT, WHOLE], ids=["tail", "whole"])
 def test_erb_and_hfab(precision, fusion):
-    plan = check(*chain_graph(50, 16, 1), (7, 13), precision, fusion)
+    plan = check(*chain_graph(20, 12, 1), (7, 9), precision, fusion)
     assert [x.kernel for x in plan.launches].count("chain") == 2
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (9, 3), (9, 17)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10), (9, 3), (9, 10)])
 def test_chains_equal_single_convolutions(shape):
     """Tiles meet without a seam: the fused network gives what the unfused one does, to the rounding."""
     graph, tensors = chain_graph(12, 8, 2)

@@ -36,8 +36,9 @@ from fastsr.graph.ir import (
 )
 from fastsr.graph.resize import resize_weights
 
-PIXELS = "pixels"  # the caller's image that goes in, where a launch reads it as it is
-RESULT = "result"  # the caller's image that comes out
+# Names that no node can have, so that values and nodes share one table.
+PIXELS = "[pixels]"  # the caller's image that goes in, where a launch reads it as it is
+RESULT = "[result]"  # the caller's image that comes out
 ALIGNED = 8  # channels; 16 bytes of half precision are one load
 MOST_OPERANDS = 3  # of one launch; what is beyond becomes a launch of its own
 MOST_CHAIN_CHANNELS = 128
@@ -231,14 +232,14 @@ class _Lowering:
         self.values: dict[str, Value] = {}
         self.launches: list[Launch] = []
         self.network_input: str | None = None  # the image as a value, made when somebody needs it
-        held: dict[str, Node] = {}  # nodes whose launch waits, to be joined with the node that reads them
+        waiting: dict[str, list[Node]] = {}  # nodes that will be one launch with the node that reads the last of them
         for node in graph.nodes:
-            head = held.pop(node.inputs[0], None)
-            if self._waits(node, head):
-                held[node.name] = node if head is None else _Joined(node.name, (head, node))  # type: ignore[assignment]
+            nodes = [*waiting.pop(node.inputs[0], []), node]
+            if self._waits(nodes):
+                waiting[node.name] = nodes
             else:
-                self._emit([*_nodes(head), node])
-        assert not held
+                self._emit(nodes)
+        assert not waiting
 
     def _alone(self, node: Node) -> Node | None:
         """Return the node that reads this value, if it is one, as its main input, and reads it once."""
@@ -247,14 +248,12 @@ class _Lowering:
         reader = self.graph.consumers(node.name)[0]
         return reader if reader.inputs[0] == node.name else None
 
-    def _waits(self, node: Node, head: Node | None) -> bool:
-        reader = self._alone(node)
-        if isinstance(node, Conv):
-            return isinstance(reader, PixelShuffle) and _fitting(node.steps) == len(node.steps)
-        if isinstance(node, PixelShuffle) and head is not None:
-            first = _nodes(head)[0]
-            if not (isinstance(reader, Pointwise) and isinstance(first, Conv)):
-                return False
+    def _waits(self, nodes: list[Node]) -> bool:
+        first, last = nodes[0], nodes[-1]
+        reader = self._alone(last)
+        if isinstance(last, Conv):
+            return isinstance(reader, PixelShuffle) and _fitting(last.steps) == len(last.steps)
+        if isinstance(last, PixelShuffle) and isinstance(first, Conv) and isinstance(reader, Pointwise):
             return _operand_count(first) + _operand_count(reader) <= MOST_OPERANDS
         return False
 
@@ -295,7 +294,7 @@ class _Lowering:
         factor = 1 if shuffle is None else shuffle.factor
         x = self._source(node.inputs[0], direct=True)
         if fits < len(node.steps):  # the other steps in launches of their own
-            y = self._value(f"{node.name}:{fits}", K, self.shapes[node.name][1], aligned=True)
+            y = self._value(f"{node.name}[{fits}]", K, self.shapes[node.name][1], aligned=True)
             self._add(ConvLaunch(x, y, weight, bias, self._epilogue(node.steps[:fits], node.inputs, K, 1)))
             self._pointwise(y, node.steps[fits:], node.inputs, node.name)
             return
@@ -312,7 +311,7 @@ class _Lowering:
         fits = _fitting(steps)
         source = self._source(x)
         while fits < len(steps):
-            y = self._value(f"{name}:{len(steps)}", channels, scale, aligned=True)
+            y = self._value(f"{name}[-{len(steps)}]", channels, scale, aligned=True)
             self._add(PointwiseLaunch(source, y, channels, epilogue=self._epilogue(steps[:fits], inputs, channels, 1)))
             source, steps = y, steps[fits:]
             fits = _fitting(steps)
@@ -384,18 +383,6 @@ class _Lowering:
             last_part = not isinstance(launch, PointwiseLaunch) or launch.fill == 0
             if last_part:
                 self.launches.append(PointwiseLaunch(launch.y, RESULT, self.shapes[launch.y][0]))
-
-
-@dataclass(frozen=True)
-class _Joined:
-    name: str
-    nodes: tuple[Any, ...]
-
-
-def _nodes(head: Any) -> list[Node]:
-    if head is None:
-        return []
-    return [n for part in head.nodes for n in _nodes(part)] if isinstance(head, _Joined) else [head]
 
 
 def _operand_count(node: Conv | Pointwise) -> int:
