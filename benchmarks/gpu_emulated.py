@@ -1,0 +1,43 @@
+"""What the GPU's arithmetic costs in PSNR, without a GPU: FMEN x4 in Triton's interpreter. Minutes for each precision.
+
+    python -m benchmarks.gpu_emulated --data DIR --precisions fp16 tf32      # DIR/Set5/*.png: HR images
+
+Values are rounded where the kernels round them. Sums are NumPy's in float32, so their order is not a GPU's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+DATA = Path(os.environ.get("FASTSR_DATA", "../shared/data"))
+# Few and large blocks, as the interpreter's time goes by operations.
+_BLOCKS = "bm = 8192, bn = 64, bk = 64, th = 128, tw = 128, per_sm = 1"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA / "benchmarks", help="folder that holds Set5")
+    parser.add_argument("--precisions", nargs="+", default=["fp16", "tf32", "bf16", "fp32"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tables = [
+            f'[sm_80.{k}.{a}]\n"any" = {{ {_BLOCKS} }}' for k in ("conv", "chain") for a in ("half", "tf32", "fp32")
+        ]
+        Path(folder, "triton.toml").write_text("\n".join(tables))
+        os.environ |= {"TRITON_INTERPRET": "1", "FASTSR_CACHE": folder}  # before Triton is imported
+        import fastsr
+        from fastsr import evaluation
+
+        references = list(evaluation.references(options.data / "Set5"))
+        runs = [("native", "fp32"), *(("triton", precision) for precision in options.precisions)]
+        for backend, precision in runs:
+            sr = fastsr.load("fmen", scale=4, backend=backend, precision=precision)
+            psnr = evaluation.mean(evaluation.evaluate(sr.upscale, 4, references))["psnr"]
+            print(f"{backend} {precision}: {psnr:.4f} dB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
