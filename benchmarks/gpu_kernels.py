@@ -116,7 +116,7 @@ VDSR and SRGAN's generator run at x4 on 8-bit RGB images, compiled ahead of time
 hardware.** Registers are those of a thread, stack and shared memory bytes; spills and matrix count instructions (LDL
 and STL; HMMA and HGMMA) in the machine code. fp32 is IEEE single precision, which has no matrix instructions;
 pointwise and resize multiply no matrices. The limits: no stack, no spills, shared memory of a block within
-{aot.SHARED_LIMIT[80] >> 10} KB (sm_80) and {aot.SHARED_LIMIT[90] >> 10} KB (sm_90).
+{aot.SHARED_LIMIT >> 10} KB, which is what the smallest of the architectures from 8.0 on has.
 
 | {HEADER} |
 |{"|".join("---" if i < 7 else "--:" for i in range(len(columns)))}|
@@ -131,8 +131,8 @@ def breaches(row: Row) -> list[str]:
     broken = []
     if row.stack or row.spills:
         broken.append(f"{row.stack} bytes of stack, {row.spills} spills")
-    if row.shared > aot.SHARED_LIMIT[row.sm]:
-        broken.append(f"{row.shared} bytes of shared memory; {aot.SHARED_LIMIT[row.sm]} are possible")
+    if row.shared > aot.SHARED_LIMIT:
+        broken.append(f"{row.shared} bytes of shared memory; {aot.SHARED_LIMIT} are possible")
     if row.kernel in ("conv", "chain") and row.precision != "fp32" and not row.matrix:
         broken.append("no matrix instructions")
     return broken

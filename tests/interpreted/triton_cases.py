@@ -133,8 +133,7 @@ def fused(graph, tensors):
     return graph, tensors
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("fusion", [DEFAULT, WHOLE], ids=["tail", "whole"])
+@pytest.mark.parametrize(("precision", "fusion"), [*((p, DEFAULT) for p in PRECISIONS), ("fp16", WHOLE)])
 def test_erb_and_hfab(precision, fusion):
     plan = check(*chain_graph(20, 12, 1), (7, 9), precision, fusion)
     assert [x.kernel for x in plan.launches].count("chain") == 2

@@ -20,8 +20,9 @@ from fastsr.backends.triton import kernels
 from fastsr.backends.triton.calls import Call
 from fastsr.errors import BackendError
 
-# Shared memory that a block may have, bytes (CUDA C++ Programming Guide, technical specifications).
-SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10}
+# Shared memory that a block may have, bytes: 8.0 has 163 KB and 9.0 has 227, but 8.6, 8.9 and 12.0, which take the
+# block sizes of those, have 99 (CUDA C++ Programming Guide, technical specifications).
+SHARED_LIMIT = 99 << 10
 _TYPES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16"}
 _FLOATS = ("in_scale", "in_offset", "out_scale", "out_offset", "low", "high")
 
