@@ -252,7 +252,7 @@ def test_pixels_and_value_ranges(dtype, random_image):
         assert (y == wanted).mean() > 0.98
 
 
-def test_alpha_half_floats_and_regions(random_image):
+def test_half_floats_regions_and_tiles(random_image):
     model = two_convs()
     sr, native = (fastsr.load(model, scale=2, backend=name) for name in ("triton", "native"))
     x = random_image(6, 7, 3)
