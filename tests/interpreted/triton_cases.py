@@ -7,6 +7,7 @@ Run by tests/test_triton.py in one process of its own; by hand:
 from __future__ import annotations
 
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -279,10 +280,13 @@ def test_bands_keep_the_memory_and_the_pixels(random_image, monkeypatch):
     assert str(least) in str(raised.value)
     assert 1000 < least < everything
     sizes = []
+    alive = []
     real = executor.capture
 
     def watched(*args):
+        assert not [c for c in alive if c() is not None], "two sizes hold memory at once"
         captured = real(*args)
+        alive.append(weakref.ref(captured))
         buffers = captured.buffers
         held = (*buffers.slots, buffers.slab, buffers.flag, captured.pixels, captured.result)
         sizes.append(sum(t.numel() * t.element_size() for t in held))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +71,7 @@ class TritonRunner:
     def release(self) -> None:
         """Give back the device's memory that is kept for the next call; weights stay."""
         with self._lock:
-            self._captured.clear()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._make_room(0)
 
     def run(self, pixels: Pixels, target: Pixels, job: Job, max_memory: int | None) -> None:
         left, top, right, bottom = self.reads(job.height, job.width, job.box)
@@ -110,22 +107,22 @@ class TritonRunner:
         """Fill target from pixels, whose first one is at `origin` (x, y) in the image."""
         on_gpu = self.device.type == "cuda"
         with torch.cuda.device(self.device) if on_gpu else nullcontext():
-            for band, result in self._bands(self.precision, job, job.box, limit, pixels, origin):
-                self._put(target, job, band, result)
-                if job.progress is not None:
-                    job.progress((band.box[3] - job.box[1]) * self.scale, target.shape[0])
+            self._run_bands(self.precision, job, job.box, limit, pixels, origin, target)
             if on_gpu:  # the next call, on another stream perhaps, uses the same buffers
                 torch.cuda.current_stream().synchronize()
 
-    def _put(self, target: Tensor, job: Job, band: Band, result: Tensor) -> None:
-        s = self.scale
-        target[s * (band.box[1] - job.box[1]) : s * (band.box[3] - job.box[1])].copy_(result)
-
-    def _bands(
-        self, precision: str, job: Job, box: Box, limit: int | None, pixels: Tensor, origin: tuple[int, int]
-    ) -> Iterator[tuple[Band, Tensor]]:
-        """Compute the box from top to bottom; yield each band with its result, which is valid until the next."""
-        executor = self._executor(precision)
+    def _run_bands(
+        self,
+        precision: str,
+        job: Job,
+        box: Box,
+        limit: int | None,
+        pixels: Tensor,
+        origin: tuple[int, int],
+        target: Tensor,
+    ) -> None:
+        """Compute a box of the job's box from top to bottom, in as few bands as the memory allows."""
+        executor, s = self._executor(precision), self.scale
         left, top, right, bottom = box
         rows = self._rows(executor, job.height, job.width, box, limit)
         while top < bottom:
@@ -136,20 +133,31 @@ class TritonRunner:
             except torch.cuda.OutOfMemoryError as error:
                 rows = self._fewer(executor, job, box, part[3] - top, error)
                 continue
-            if int(captured.flag.item()):
-                if precision in ("fp32", "tf32"):
-                    raise BackendError("the network's result is not finite; its weights or the image are too large")
+            finite = not int(captured.flag.item())
+            if finite:
+                target[s * (top - job.box[1]) : s * (part[3] - job.box[1])].copy_(captured.result)
+            del captured  # the next band may need its memory
+            if not finite and precision in ("fp32", "tf32"):
+                raise BackendError("the network's result is not finite; its weights or the image are too large")
+            if not finite:
                 warnings.warn(
                     f"a result in {precision} was not finite; computed again in fp32: precision='fp32' does so at once",
                     NonFiniteWarning,
-                    stacklevel=6,
+                    stacklevel=2,
                 )
-                if limit is not None:
-                    self._captured.clear()
-                yield from self._bands("fp32", job, part, limit, pixels, origin)
-            else:
-                yield band, captured.result
+                self._make_room(0 if limit is not None else KEPT)
+                self._run_bands("fp32", job, part, limit, pixels, origin, target)
+            elif job.progress is not None:
+                job.progress((part[3] - job.box[1]) * s, target.shape[0])
             top = part[3]
+
+    def _make_room(self, kept: int) -> None:
+        """Forget captured sizes, the oldest first, until `kept` are left."""
+        forgotten = len(self._captured) > kept
+        while len(self._captured) > kept:
+            self._captured.popitem(last=False)
+        if forgotten and self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _compute(
         self,
@@ -172,8 +180,7 @@ class TritonRunner:
         key = executor.precision, size, pixels.dtype, window, values
         captured = self._captured.pop(key, None)
         if captured is None:
-            while len(self._captured) >= (1 if sparing else KEPT):
-                self._captured.popitem(last=False)
+            self._make_room(0 if sparing else KEPT - 1)
             captured = capture(executor, size, pixels.dtype, window, values)
         self._captured[key] = captured
         x, y = origin
@@ -220,9 +227,7 @@ class TritonRunner:
 
     def _fewer(self, executor: Executor, job: Job, box: Box, rows: int, error: Exception) -> int:
         """Return how many rows to try after the device's memory was too small for `rows`. Raises DeviceMemoryError."""
-        self._captured.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._make_room(0)
         if rows > 1:
             return -(-rows // 2)
         least = self._needs(executor, job.height, job.width, box, 1)
