@@ -145,9 +145,9 @@ def main() -> int:
     known = {} if options.all else read()
     rows: list[Row] = []
     for want in wanted():
-        row = known.get(want.identity)
-        if row is None:
-            row = want.row(aot.compile_call(want.call, want.precision, want.sm))
+        before = known.get(want.identity)
+        row = want.row(before.facts if before else aot.compile_call(want.call, want.precision, want.sm))
+        if before is None:
             print(row, *breaches(row), flush=True)
         rows.append(row)
         write(rows + [r for r in known.values() if r.identity not in {x.identity for x in rows}])
