@@ -21,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA / "benchmarks", help="folder that holds Set5")
     parser.add_argument("--precisions", nargs="+", default=["fp16", "tf32", "bf16", "fp32"])
+    parser.add_argument("--images", type=int, help="the first so many of the set only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tables = [
@@ -31,7 +32,7 @@ def main() -> None:
         import fastsr
         from fastsr import evaluation
 
-        references = list(evaluation.references(options.data / "Set5"))
+        references = list(evaluation.references(options.data / "Set5"))[: options.images]
         runs = [("native", "fp32"), *(("triton", precision) for precision in options.precisions)]
         for backend, precision in runs:
             sr = fastsr.load("fmen", scale=4, backend=backend, precision=precision)
