@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "graph": set(),
     "io": {"consistency", "imresize"},
     "models": {"graph"},
-    "backends": {"graph", "io", "models", "_native"},
+    "backends": {"graph", "io", "models", "_native", "_cuda"},
+    "adapters": {"backends", "graph", "models", "pixels"},
     "alpha": set(),
     "consistency": {"imresize"},
     "pixels": {"backends"},
@@ -78,10 +79,11 @@ CPP_MAY_INCLUDE = {
     "graph": {"core", "graph"},
     "cpu": {"core", "graph", "cpu"},
     "runtime": {"core", "graph", "cpu", "runtime"},
-    "python": {"core", "graph", "cpu", "runtime"},
+    "cuda": {"core", "graph", "runtime", "cuda"},
+    "python": {"core", "graph", "cpu", "runtime", "cuda", "python"},
     "include": {"fastsr"},
-    "capi": {"core", "graph", "cpu", "runtime", "capi", "fastsr"},
-    "tests": {"core", "graph", "cpu", "runtime", "fastsr", "tests"},
+    "capi": {"core", "graph", "cpu", "runtime", "cuda", "capi", "fastsr"},
+    "tests": {"core", "graph", "cpu", "runtime", "cuda", "fastsr", "tests"},
 }
 
 
@@ -128,7 +130,7 @@ def test_nothing_imports_benchmarks_or_tests(path):
 
 
 def cpp_files():
-    return sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".cpp", ".hpp", ".inl", ".h", ".c"))
+    return sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".cpp", ".hpp", ".inl", ".h", ".c", ".cu"))
 
 
 @pytest.mark.parametrize("path", cpp_files(), ids=lambda p: str(p.relative_to(ROOT)))

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def cpp_sources():
     folders = [ROOT / "csrc", ROOT / "examples", ROOT / "fastsr" / "bench"]
-    return sorted(str(p) for f in folders for p in f.rglob("*") if p.suffix in (".cpp", ".hpp", ".inl", ".h", ".c"))
+    return sorted(
+        str(p) for f in folders for p in f.rglob("*") if p.suffix in (".cpp", ".hpp", ".inl", ".h", ".c", ".cu")
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@
 #include "cpu/quantizer.hpp"
 #include "cpu/winograd.hpp"
 #include "graph/graph.hpp"
+#include "graph/resize.hpp"
 
 namespace fastsr {
 
@@ -94,8 +95,6 @@ struct ShuffleRow {
   std::int64_t width = 0;    // of x
   std::int64_t y_width = 0;  // of y
 };
-
-constexpr int kMaxTaps = 4;
 
 // One output row of an enlargement: a weighted sum of `taps` rows, then for each phase of `taps` columns.
 //   row_weights[taps]; column_weights[factor][taps], first column of phase p: x + column_start[p]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from fastsr.backends import native, onnx_rt, tensorrt, torch_ref, triton
+from fastsr.backends import cuda, native, onnx_rt, tensorrt, torch_ref, triton
 from fastsr.backends.arrays import WholeImageRunner
 from fastsr.backends.base import Backend, Runner
 from fastsr.errors import BackendUnavailableError, OptionError
@@ -61,6 +61,15 @@ BACKENDS: list[Backend] = [
         ("fp32", "tf32", "fp16", "bf16"),
         bounded=True,
         gpu=True,
+    ),
+    Backend(
+        "cuda",
+        "our C++ kernels for NVIDIA GPUs: streaming, no other package needed",
+        cuda.why_unavailable,
+        cuda.CudaRunner,
+        cuda.PRECISIONS,
+        gpu=True,
+        bounded=True,
     ),
     Backend(
         "onnx",

@@ -1,0 +1,1 @@
+"""FastSR for users of other GPU libraries; each file imports its library only when it is used."""
