@@ -85,15 +85,17 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def references(folder: Path, percentiles: Window | None = None) -> Iterator[Reference]:
-    """Read a folder's images in the order of their names; alpha is dropped.
+def references(folder: Path, percentiles: Window | None = None, most: int | None = None) -> Iterator[Reference]:
+    """Read a folder's images in the order of their names, or `most` of them, evenly spread; alpha is dropped.
 
     percentiles: of each image, such as (0.5, 99.5), which mean 0 and 1. Without them a manifest.csv in the folder or
     the one above tells the window (columns file, p0.5, p99.5) and the subject; else pixels use their whole range.
     Raises OptionError for a folder without images, ImageFileError.
     """
     rows = _manifest(folder)
-    for path in image_files(folder):
+    paths = image_files(folder)
+    count = len(paths) if most is None else min(most, len(paths))
+    for path in (paths[i * len(paths) // count] for i in range(count)):
         pixels = opaque(read_image(path).pixels)
         row = rows.get(path.name, {})
         window = None

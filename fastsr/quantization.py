@@ -44,10 +44,11 @@ def quantize(
     Raises OptionError for a folder without images, ImageFileError, ShapeError for too small ones.
     """
     opened = open_model(model, scale)
+    before = opened.card.get(CARD, {}).get("loss_db", {})
     scales = opened.scales if scale is None else (scale,)
     if images < 1:
         raise OptionError(f"images is {images}; 1 or more are needed")
-    chosen = spread(list(evaluation.references(data, window)), images)
+    chosen = [middle(image) for image in evaluation.references(data, window, images)]
     about: dict[str, Any] = {"set": data.name}
     steps, done = len(scales) * (len(chosen) + 1), 0
 
@@ -65,30 +66,25 @@ def quantize(
                 step()
 
         opened = calibrate(opened, lr(), scale=s, about=about)
-    losses = {}
+    losses = {x: lost for x, lost in before.items() if x not in {f"x{s}" for s in scales}}  # of other scales
     for s in scales:
-        losses[f"x{s}"] = round(loss(opened, s, [middle(image) for image in chosen]), 4)
+        losses[f"x{s}"] = round(loss(opened, s, chosen), 4)
         step()
     card = {**opened.card, CARD: {**opened.card[CARD], "loss_db": losses}}
     return CompiledModel(opened.name, opened.graphs, opened.tensors, card)
-
-
-def spread(images: Sequence[evaluation.Reference], count: int) -> list[evaluation.Reference]:
-    """Return `count` of the images, or all, evenly spread."""
-    count = min(count, len(images))
-    return [images[i * len(images) // count] for i in range(count)]
 
 
 def middle(image: evaluation.Reference) -> evaluation.Reference:
     """Return the image cut to at most SIDE pixels per axis, around its centre."""
     H, W = image.pixels.shape[:2]
     top, left = max(H - SIDE, 0) // 2, max(W - SIDE, 0) // 2
-    return evaluation.Reference(image.name, image.pixels[top : top + SIDE, left : left + SIDE], image.window)
+    pixels = image.pixels[top : top + SIDE, left : left + SIDE].copy()  # lets go of the rest
+    return evaluation.Reference(image.name, pixels, image.window)
 
 
 def low_resolution(image: evaluation.Reference, scale: int) -> npt.NDArray[Any]:
-    """Return what a network sees of the image's middle: (h, w) or (h, w, 3), 0 to 1."""
-    hr = crop_to_multiple(middle(image).pixels, scale)
+    """Return what a network sees of the image, reduced: (h, w) or (h, w, 3), 0 to 1."""
+    hr = crop_to_multiple(image.pixels, scale)
     if image.window is not None:
         low, high = image.window
         return downscale(((hr.astype(np.float64) - low) / (high - low)).astype(np.float32), scale)

@@ -412,7 +412,7 @@ class Upscaler:
             version=__version__,
             sha256=self.model.sha256,
             scale=self.scale,
-            precision=self.precision,
+            precision=self.precision if self.strength > 0 else self._backend.precisions[0],
             backend=self.backend,
             consistency=self.consistency,
             strength=self.strength,

@@ -12,13 +12,13 @@ import pytest
 import fastsr
 from fastsr import evaluation, metrics
 from fastsr.errors import BackendError, FastSRError, GraphError, OptionError, OutputError
-from fastsr.graph import quantization as quantized
+from fastsr.graph import qdq as quantized
 from fastsr.graph import reference
 from fastsr.graph.builder import GraphBuilder
 from fastsr.graph.calibrate import calibrate as prepare
 from fastsr.graph.ir import INPUT, Conv, check
 from fastsr.graph.model import CompiledModel
-from fastsr.graph.quantization import Quantization, Scales, from_ranges, of_model, symmetric_scales, weight_scales
+from fastsr.graph.qdq import Quantization, Scales, from_ranges, of_model, symmetric_scales, weight_scales
 from fastsr.imresize import crop_to_multiple, downscale
 from fastsr.models import open_model
 

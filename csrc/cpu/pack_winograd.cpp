@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "cpu/quantizer.hpp"
 #include "cpu/winograd.hpp"
@@ -91,25 +92,27 @@ class IntegerFilters {
         most = std::max(most, std::fabs(u));
       }
     }
-    values_.resize(exact.size());
+    std::vector<double> rounded(exact.size());
     // The largest factor for which the weights stay in 16 bits, and the sums in 32 whatever the image; rounding may
     // add a little, so the second condition is checked on what came out.
     double factor = kLargestWeight / most;
     const double worst = largest_sum(exact, quantizer);
     if (worst > 0) factor = std::min(factor, kLargestSum / worst);
-    for (;; factor *= 1 - 1e-4) {
-      for (std::size_t n = 0; n < exact.size(); ++n) values_[n] = std::nearbyint(exact[n] * factor);
-      if (largest_sum(values_, quantizer) <= kLargestSum) break;
+    for (;;) {
+      for (std::size_t n = 0; n < exact.size(); ++n) rounded[n] = std::nearbyint(exact[n] * factor);
+      const double sum = largest_sum(rounded, quantizer);
+      if (sum <= kLargestSum) break;
+      factor *= std::min(1 - 1e-4, kLargestSum / sum);
     }
-    unit_ = static_cast<float>(1 / factor);
+    unit_ = static_cast<float>(std::min(1 / factor, double{std::numeric_limits<float>::max()}));
+    values_.assign(rounded.begin(), rounded.end());
   }
 
   // What one unit of the sums is worth.
   float unit() const { return unit_; }
   Cell pair(int input, int term) const {
     const auto half = [&](int c) {
-      return c < channels_ ? static_cast<std::uint32_t>(static_cast<std::int32_t>(values_[index(term, c)])) & 0xffffu
-                           : 0;
+      return c < channels_ ? static_cast<std::uint32_t>(static_cast<std::uint16_t>(values_[index(term, c)])) : 0;
     };
     return static_cast<Cell>(half(2 * input) | half(2 * input + 1) << 16);
   }
@@ -136,7 +139,7 @@ class IntegerFilters {
   }
 
   int channels_;
-  std::vector<double> values_;
+  std::vector<std::int16_t> values_;
   float unit_ = 0;
 };
 

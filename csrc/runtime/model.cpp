@@ -13,8 +13,9 @@ std::string name_of(int scale, int channels) {
   return "x" + std::to_string(scale) + " for " + std::to_string(channels) + " channels";
 }
 
-bool knows_ranges(const Graph& graph) {
-  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) { return node.ranges >= 0; });
+bool any_in_integers(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                     [](const Node& node) { return node.algorithm == Algorithm::winograd_int; });
 }
 
 }  // namespace
@@ -39,13 +40,14 @@ Result<Network*> Model::network(int scale, int channels, const Kernels& kernels,
   std::string known;
   for (const Graph& graph : file_.graphs) {
     if (graph.scale == scale && graph.channels == channels) {
-      if (how.integers && !knows_ranges(graph)) {
-        return Status(Code::option,
-                      "the model cannot run in int8: it does not say which values its layers have; "
-                      "'fastsr quantize' finds that out from images");
-      }
       Result<std::unique_ptr<Network>> made = Network::make(file_, graph, kernels, how);
       if (!made.ok()) return made.status();
+      if (how.integers && !any_in_integers(made.value()->graph())) {
+        return Status(
+            Code::option,
+            "the model cannot run in int8: it has no 3x3 convolution whose input's values it knows the ranges "
+            "of; 'fastsr quantize' finds those out from images");
+      }
       networks_.push_back(std::move(made.value()));
       return networks_.back().get();
     }

@@ -19,7 +19,7 @@ class Model {
 
   const ModelFile& file() const { return file_; }
   // The network for this scale and this many channels. It lives as long as the model. Code::option where it is asked
-  // for in integers and the file does not say which values its layers have.
+  // for in integers and no layer can be: see Lowering.
   Result<Network*> network(int scale, int channels, const Kernels& kernels, const Lowering& how = {});
   // Give back the memory that the networks keep for their next call.
   void release();

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/float_mode.hpp"
 #include "core/thread_pool.hpp"
 #include "runtime/session.hpp"
 
@@ -56,6 +57,7 @@ Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Grap
 }
 
 bool Network::pack() {
+  const DefinedFloatMode mode;  // weights are rounded alike, whoever calls
   const std::vector<Node>& nodes = graph_.nodes;
   convs_.resize(nodes.size());
   winograds_.resize(nodes.size());

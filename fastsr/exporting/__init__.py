@@ -12,7 +12,7 @@ from fastsr.exporting.calibrate import calibrate, calibration_images
 from fastsr.exporting.check import check_range, check_result, smooth_images
 from fastsr.exporting.target import Target, target_of
 from fastsr.graph.ir import Array
-from fastsr.graph.quantization import Quantization, of_model
+from fastsr.graph.qdq import Quantization, of_model
 from fastsr.graph.to_onnx import to_onnx
 from fastsr.io.atomic import atomic_output, check_output
 from fastsr.io.image import PathLike

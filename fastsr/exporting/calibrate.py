@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastsr.errors import OptionError
 from fastsr.exporting.check import onnx_session
 from fastsr.graph.ir import INPUT, Array, Conv, Graph
-from fastsr.graph.quantization import Quantization, symmetric_scales, weight_scales
+from fastsr.graph.qdq import Quantization, symmetric_scales, weight_scales
 from fastsr.graph.to_onnx import to_onnx
 
 MOST_IMAGES = 32

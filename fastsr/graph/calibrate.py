@@ -42,6 +42,8 @@ def calibrate(
     graphs = [graph for graph in model.graphs if scale in (None, graph.scale)]
     if not graphs:
         raise OptionError(f"{model.name} has no scale {scale!r}; it has {', '.join(map(str, model.scales))}")
+    if all(len(graph.nodes) < 2 for graph in graphs):
+        raise OptionError(f"{model.name} has no layers whose values integers could keep; fp32 is what it can do")
     ends: list[dict[str, Ends]] = [{} for _ in graphs]
     count = 0
     for image in images:

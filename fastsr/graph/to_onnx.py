@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastsr.errors import GraphError, OptionError
 from fastsr.graph.ir import INPUT, Array, Concat, Conv, Graph, Node, PixelShuffle, Pointwise, Slice, Step
-from fastsr.graph.quantization import Quantization, Scales, quantized_weight
+from fastsr.graph.qdq import Quantization, Scales, quantized_weight
 
 # The lowest opset that has all operations in their present form, bicubic Resize included: read by ONNX Runtime from
 # 1.12, TensorRT from 8.5, OpenVINO from 2022.3.

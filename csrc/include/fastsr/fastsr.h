@@ -118,8 +118,8 @@ typedef struct fsr_image {
  * stream that it hears of. */
 typedef int (*fsr_progress_function)(void* user, uint64_t done, uint64_t total);
 
-/* FSR_INT8: integers, about twice as fast and a few 0.01 dB of PSNR less, on all processors the same bits, too. The
- * model must know the ranges of its layers' values ('fastsr quantize'), as those that come with FastSR do. */
+/* FSR_INT8: integers, nearly twice as fast and on photos some 0.01 dB of PSNR worse; the same bits on all processors.
+ * The model must know the ranges of its layers' values ('fastsr quantize'), as those that come with FastSR do. */
 typedef enum fsr_precision { FSR_FP32 = 0, FSR_INT8 = 1 } fsr_precision;
 
 /* How to upscale. Where a pointer to it is NULL, the defaults hold. */

@@ -18,7 +18,7 @@ from fastsr.backends.tensorrt.library import find_library
 from fastsr.errors import BackendError, BackendUnavailableError
 from fastsr.graph.ir import Array
 from fastsr.graph.model import CompiledModel
-from fastsr.graph.quantization import of_model
+from fastsr.graph.qdq import of_model
 from fastsr.graph.to_onnx import FloatType, to_onnx
 
 PROFILE = Profile()
