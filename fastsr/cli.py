@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -547,17 +547,27 @@ def _model_lines(what: str) -> list[tuple[str, str]]:
         if entry.name == what:
             scales = entry.scales
             lines.append(("about", entry.description))
-    hashes = []
+    files = {}
     for scale in scales:
         model = open_model(what, scale)
+        files.setdefault(model.sha256, (scale, model))
         for graph in model.graphs:
             if graph.scale == scale:
                 kind = {1: "grey", 3: "RGB"}.get(graph.channels, f"{graph.channels} channels")
                 lines.append((f"x{scale} {kind}", f"{model.parameters(scale, graph.channels):,} parameters"))
-        if model.sha256 not in hashes:
-            hashes.append(model.sha256)
-    lines.append(("sha256", ", ".join(hashes)))
-    return lines + [(key, _plain(value)) for key, value in first.card.items() if value not in (None, "", first.name)]
+    lines.append(("sha256", ", ".join(files)))
+    return lines + _card_lines([(f"x{scale} ", model.card) for scale, model in files.values()], first.name)
+
+
+def _card_lines(cards: list[tuple[str, Mapping[str, Any]]], name: str) -> list[tuple[str, str]]:
+    """Tell cards, what they share only once; the name before a card says which file's a line is."""
+    lines = []
+    for key in dict.fromkeys(key for _, card in cards for key in card):
+        values = [(who, card.get(key)) for who, card in cards]
+        if all(value == values[0][1] for _, value in values):
+            values = [("", values[0][1])]
+        lines += [(who + key, _plain(value)) for who, value in values if value not in (None, "", name)]
+    return lines
 
 
 def _plain(value: Any) -> str:

@@ -230,6 +230,10 @@ def test_models_and_doctor(run):
     code, out, _ = run("info", "fmen")
     assert code == 0
     assert "341,066 parameters" in out
+    for scale in (2, 3, 4):  # each scale is a file of its own: its scores are told, and what they share only once
+        assert f"x{scale} scores" in out
+        assert f"Set5 x{scale} psnr" in out
+    assert out.count("value_range") == 1
     code, _, err = run("info", "nothing")
     assert code == 2
     assert "neither a file nor a model; models are" in err

@@ -74,6 +74,44 @@ def test_loss_falls(net):
     assert held_out() < before * (0.95 if net == "vdsr" else 0.5)
 
 
+def test_pixel_losses_are_what_they_are_called():
+    rng = np.random.default_rng(3)
+    y, target = rng.random((2, 3, 5, 7)), rng.random((2, 3, 5, 7))
+    expected = {
+        "l1": np.abs(y - target).mean(),
+        "l2": np.square(y - target).mean(),
+        "charbonnier": np.sqrt(np.square(y - target) + 1e-6).mean(),
+    }
+    assert set(expected) == set(recipe.LOSSES)
+    for name, value in expected.items():
+        loss = pixel_loss(name, torch.tensor(y).float(), torch.tensor(target).float())
+        np.testing.assert_allclose(loss.item(), value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("net", ["fmen", "srgan_generator"])
+def test_frozen_norms_learn_in_the_form_that_is_shipped(net):
+    """Their statistics stay, their weights learn, and each step's network is the inference form of its weights."""
+    r = dataclasses.replace(TINY, net=net, crop=24, norms="frozen", lr=1e-4)
+    training = Training(r, crops(r))
+    norms = {name: m for name, m in training.net.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    for norm in norms.values():  # as a run before has left them
+        torch.nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+    before = {name: (m.running_mean.clone(), m.running_var.clone(), m.weight.clone()) for name, m in norms.items()}
+    training.ema.load_state_dict(training.net.state_dict())
+    for _ in range(3):
+        training.run_step(1 / r.steps)
+    for name, (mean, var, weight) in before.items():
+        assert torch.equal(norms[name].running_mean, mean)
+        assert torch.equal(norms[name].running_var, var)
+        assert not torch.equal(norms[name].weight, weight)
+    training.ema.load_state_dict(training.net.state_dict())
+    x = training.crops.next()[0]
+    with torch.no_grad():
+        torch.testing.assert_close(training.result()(x), training.net(x), atol=1e-4, rtol=1e-4)
+        assert (training.net.train()(x) - training.net.eval()(x)).abs().max() > 1e-3  # batch norms would differ
+
+
 @pytest.mark.parametrize(("net", "scales"), [("fmen", (4,)), ("vdsr", (2, 3, 4))])
 def test_interrupted_equals_uninterrupted(net, scales, tmp_path):
     r = dataclasses.replace(TINY, net=net, scales=scales, crop=24)

@@ -235,7 +235,8 @@ def test_sixteen_bit_images_are_for_grey_networks(own_recipe):
         ("scales = [3, 4]", "fmen has one of"),
         ("scales = 4", "a list such as"),
         ("crop = 30", "crop is 30"),
-        ("loss = 'l2'", "loss is 'l2'"),
+        ("loss = 'l3'", "loss is 'l3'"),
+        ("norms = 'layer'", "norms is 'layer'; one of"),
         ("= 3", "no readable TOML"),
     ],
 )

@@ -11,13 +11,14 @@ from conftest import ROOT  # noqa: E402
 
 import fastsr  # noqa: E402
 from fastsr.errors import ModelFileError, OptionError  # noqa: E402
+from fastsr.graph import CompiledModel  # noqa: E402
 from training.crops import Crops  # noqa: E402
 from training.data import make_pairs  # noqa: E402
 from training.loop import Training  # noqa: E402
 from training.nets import FMEN, upscale  # noqa: E402
 from training.nets.fmen import RRRB, conv3x3  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
-from training.start import start_from  # noqa: E402
+from training.start import origin, start_from  # noqa: E402
 
 WEIGHTS = ROOT / "fastsr" / "weights"
 
@@ -101,6 +102,14 @@ def test_another_scale_keeps_its_own_tail():
     assert torch.equal(training.net.tail.weight, tail)
     head = fastsr.load("fmen").model.tensors["head.weight"]
     assert np.array_equal(training.net.head.weight.detach().numpy(), head)
+
+
+def test_origin_tells_a_files_own_past(tmp_path):
+    shipped = CompiledModel.load(WEIGHTS / "fmen_x2.fsr")
+    said = origin(WEIGHTS / "fmen_x2.fsr")
+    assert said.startswith(f"fmen_x2.fsr, sha256 {shipped.sha256[:12]} (")
+    assert f"({shipped.card['steps']} steps from {shipped.card['started_from']})" in said
+    assert origin(tmp_path / "checkpoint.pt") == "checkpoint.pt"
 
 
 def test_wrong_files_are_refused(tmp_path):

@@ -81,7 +81,7 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = cosine * min(1.0, (self.step + 1) / max(1, recipe.warmup))
         x, target, scale = self.crops.next()
-        self.net.train()
+        self.net.train(recipe.norms == "batch")
         loss = self.update(x, target, scale)
         self.scaler.update()
         self.step += 1
@@ -126,7 +126,7 @@ class Training:
         """
         net = copy.deepcopy(self.ema)
         norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-        if norms:
+        if norms and self.recipe.norms == "batch":
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over batches

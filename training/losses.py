@@ -17,9 +17,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def pixel_loss(name: str, y: Tensor, target: Tensor) -> Tensor:
-    """Mean L1, or Charbonnier with eps 1e-3, in float32."""
+    """Mean L1, mean square, or Charbonnier with eps 1e-3, in float32."""
     difference = y.float() - target
-    return difference.abs().mean() if name == "l1" else (difference.square() + 1e-6).sqrt().mean()
+    if name == "l1":
+        return difference.abs().mean()
+    square = difference.square()
+    return square.mean() if name == "l2" else (square + 1e-6).sqrt().mean()
 
 
 def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from fastsr.errors import OptionError
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 NETS = ("fmen", "vdsr", "srgan_generator")
-LOSSES = ("l1", "charbonnier")
+LOSSES = ("l1", "charbonnier", "l2")
+NORMS = ("batch", "frozen")
 MEDICAL = "medical"
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -33,6 +34,8 @@ class Recipe:
     lr: peak of Adam's learning rate, reached after `warmup` steps and let down to `lr_end` by a cosine.
     clip: largest gradient norm. ema: decay of the averaged weights, which are the result.
     bf16: share of the run, from its start, under autocast to bfloat16 (float16 on a GPU without it), then float32.
+    norms: batch norms use the statistics of each batch, or stay frozen as the weights that a run starts from left them:
+    a fine-tuned network then learns in the very form that is shipped.
     data: weight of each training set: a name from training.data, or the path of a folder of images.
     colours: 3, or 1 for a network of grey images. model: what the exported model is called; by default as the net.
     window: the percentiles of a scan's values that mean 0 and 1; jitter: how far, as a share of the window's width,
@@ -56,6 +59,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.999
     bf16: float = 0.0
+    norms: str = "batch"
     seed: int = 1
     colours: int = 3
     model: str = ""
@@ -80,6 +84,7 @@ class Recipe:
                 )
         need(self.net in NETS, f"net is {self.net!r}; one of {NETS} is needed")
         need(self.loss in LOSSES, f"loss is {self.loss!r}; one of {LOSSES} is needed")
+        need(self.norms in NORMS, f"norms is {self.norms!r}; one of {NORMS} is needed")
         scales = self.scales if isinstance(self.scales, tuple) else ()
         need(
             bool(scales) and all(isinstance(s, int) and s > 1 for s in scales),

@@ -17,7 +17,7 @@ from training.export import export, save_inference
 from training.loop import train
 from training.recipe import Recipe
 from training.smoke import SMOKE_IMAGES, check_learned, probe
-from training.start import start_from
+from training.start import origin, start_from
 
 
 def run_recipe(
@@ -49,7 +49,7 @@ def run_recipe(
     resumed = (out / "checkpoint.pt").exists()
     if init and not resumed:
         say(f"took {start_from(training, init)} tensors of {init}")
-    training.started_from = init.name if init else ""
+    training.started_from = origin(init) if init else ""
     before = probe(training) if must_learn else 0.0
     inference = out / f"{recipe.name}_inference.pt"
 

@@ -31,7 +31,7 @@ def probe(training: Training) -> float:
     """Return the pixel loss on crops that are always the same. Batch norms use those crops' own statistics."""
     x, target, scale = training.crops.again(seed=99).next()
     buffers = {name: b.clone() for name, b in training.net.named_buffers()}
-    training.net.train()
+    training.net.train(training.recipe.norms == "batch")
     y = upscale(training.net, x, scale, training.recipe.margin, target.shape[-1])
     training.net.load_state_dict(buffers, strict=False)
     return pixel_loss("l1", y, target).item()

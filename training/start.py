@@ -43,6 +43,17 @@ def start_from(training: Training, path: Path) -> int:
     return len(taken)
 
 
+def origin(path: Path) -> str:
+    """Say where weights come from, for the card of what is made of them: of a .fsr file also its own past."""
+    if path.suffix != ".fsr":
+        return path.name
+    model = CompiledModel.load(path)
+    past = [f"{model.card['steps']} steps"] if "steps" in model.card else []
+    if "started_from" in model.card:
+        past.append(f"from {model.card['started_from']}")
+    return f"{path.name}, sha256 {model.sha256[:12]}" + (f" ({' '.join(past)})" if past else "")
+
+
 def read_weights(path: Path, scale: int) -> tuple[State, bool]:
     """Return the weights by name, and whether they are those of an inference form."""
     if path.suffix == ".fsr":

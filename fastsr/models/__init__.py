@@ -37,7 +37,11 @@ MODELS: list[ModelSpec] = [
         "FMEN (Du et al. 2022): fast and memory-efficient; the default",
         {2: "fmen_x2.fsr", 3: "fmen_x3.fsr", 4: "fmen_x4.fsr"},
     ),
-    ModelSpec("fmen-medical", "FMEN fine-tuned on MR scans, one channel, 16 bit", {4: "fmen_medical_x4.fsr"}),
+    ModelSpec(
+        "fmen-medical",
+        "FMEN fine-tuned on MR scans, one channel, 16 bit",
+        {2: "fmen_medical_x2.fsr", 4: "fmen_medical_x4.fsr"},
+    ),
     ModelSpec("vdsr", "VDSR (Kim et al. 2016): one network for all scales", dict.fromkeys((2, 3, 4), "vdsr.fsr")),
     ModelSpec("srresnet", "SRGAN's generator (Ledig et al. 2017), pixel loss", {4: "srresnet_x4.fsr"}),
     ModelSpec("bicubic", "bicubic interpolation (Keys 1981, a = -0.5), no weights", mode="bicubic"),
