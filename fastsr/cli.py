@@ -547,7 +547,7 @@ def _model_lines(what: str) -> list[tuple[str, str]]:
         if entry.name == what:
             scales = entry.scales
             lines.append(("about", entry.description))
-    files = {}
+    files: dict[str, tuple[int, Any]] = {}
     for scale in scales:
         model = open_model(what, scale)
         files.setdefault(model.sha256, (scale, model))
