@@ -293,7 +293,6 @@ def test_weight_scales_keep_the_largest_weight():
         ({"to": "mlir"}, OptionError, "onnx or tensorrt"),
         ({"precision": "int4"}, OptionError, "fp32, fp16, int8"),
         ({"io": "fp16"}, OptionError, "io is 'fp16'"),
-        ({"precision": "int8", "scale": 2}, OptionError, "--calibrate"),
         ({"images": ["x.png"]}, OptionError, "for precision int8"),
         ({"scale": 5}, OptionError, "no scale 5"),
         ({"channels": 2}, OptionError, "2 channels"),
@@ -303,6 +302,14 @@ def test_weight_scales_keep_the_largest_weight():
 def test_wrong_options(options, error, message, tmp_path):
     with pytest.raises(error, match=message):
         fastsr.export("fmen", tmp_path / "n.onnx", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_needs_ranges_or_images(tmp_path):
+    model = open_model("fmen", 4)
+    bare = CompiledModel("bare", (replace(model.graph(4, 3), ranges={}),), model.tensors)
+    with pytest.raises(OptionError, match="--calibrate"):
+        fastsr.export(bare, tmp_path / "n.onnx", precision="int8")
     assert not list(tmp_path.iterdir())
 
 

@@ -120,9 +120,9 @@ def test_back_projection_meets_the_bicubic_downscaling(dtype, channels, random_i
     y = sr.upscale(lr)
     before, after = sr.last_report.bicubic_before, sr.last_report.bicubic_after
     unit = 1e-3 if np.dtype(dtype).kind == "f" else 1
-    assert before.max_abs > 3 * unit
+    assert before.max_abs >= 3 * unit
     assert after.max_abs <= unit
-    assert after.rms < 0.1 * before.rms
+    assert after.rms < max(0.1 * before.rms, 0.15 * unit)  # of 8 bits, one sample in fifty may be a level off
     if dtype != "int16":
         difference = np.abs(downscale(y, 4).astype(np.float64) - lr)
         assert after.mean_abs == pytest.approx(difference.mean(), rel=1e-9, abs=1e-15)

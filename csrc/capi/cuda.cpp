@@ -15,13 +15,12 @@ struct fsr_cuda_network {
 namespace fastsr::capi {
 namespace {
 
-Status open(const fsr_model* model, std::uint32_t scale, std::uint32_t channels, fsr_cuda_precision precision,
+Status open(const fsr_model* model, std::uint32_t scale, std::uint32_t channels, std::uint32_t precision,
             fsr_cuda_network** result) {
   if (!model) return null_pointer("model");
   if (!result) return null_pointer("network");
   if (precision != FSR_CUDA_FP32 && precision != FSR_CUDA_FP16) {
-    return {Code::option, "precision is " + std::to_string(static_cast<int>(precision)) +
-                              "; FSR_CUDA_FP32 or FSR_CUDA_FP16 is needed"};
+    return {Code::option, "precision is " + std::to_string(precision) + "; FSR_CUDA_FP32 or FSR_CUDA_FP16 is needed"};
   }
   const ModelFile& file = model->model->file();
   for (const Graph& graph : file.graphs) {
@@ -95,7 +94,7 @@ const char* fsr_cuda_why_not() {
   return reason.c_str();
 }
 
-fsr_status fsr_cuda_open(const fsr_model* model, uint32_t scale, uint32_t channels, fsr_cuda_precision precision,
+fsr_status fsr_cuda_open(const fsr_model* model, uint32_t scale, uint32_t channels, uint32_t precision,
                          fsr_cuda_network** network) {
   if (network) *network = nullptr;
   return guarded(model ? model->log : Log{}, [&] { return open(model, scale, channels, precision, network); });

@@ -29,7 +29,7 @@ int main(int, char** argv) {
   fsr::Model model(argv[1]);
   fsr_cuda_network* none = nullptr;
   CHECK(fsr_cuda_open(model.get(), 7, 3, FSR_CUDA_FP32, &none) == FSR_ERROR_ARGUMENT && none == nullptr);
-  CHECK(fsr_cuda_open(model.get(), 4, 3, static_cast<fsr_cuda_precision>(9), &none) == FSR_ERROR_ARGUMENT);
+  CHECK(fsr_cuda_open(model.get(), 4, 3, 9, &none) == FSR_ERROR_ARGUMENT);
   CHECK(fsr_cuda_open(nullptr, 4, 3, FSR_CUDA_FP32, &none) == FSR_ERROR_ARGUMENT);
   CHECK(fsr_cuda_upscale(nullptr, nullptr, nullptr, nullptr, nullptr) == FSR_ERROR_ARGUMENT);
   fsr_cuda_close(nullptr);

@@ -81,9 +81,10 @@ class Worker:
         engine = Engine(self._network, self._job)
         engine.run(x)
         _reset_peak()
+        fewest_of_files = _status("RssFile")
         result = engine.run(x)
         peak = _status("VmHWM")
-        taken_away = max(0, of_files - _status("RssFile"))
+        taken_away = max(0, of_files - min(fewest_of_files, _status("RssFile")))
         return {"bytes": peak + taken_away - before - result.nbytes, "process_bytes": peak}
 
     def quality(self, folders: list[str]) -> dict[str, Any]:

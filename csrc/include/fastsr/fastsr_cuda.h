@@ -29,10 +29,10 @@ typedef struct fsr_cuda_network fsr_cuda_network;
 /* "" where a GPU can be used; else why not: no driver, or no GPU. Valid until this thread's next call. Never fails. */
 FSR_API const char* fsr_cuda_why_not(void);
 
-/* Put a network of the model on the GPU. The model must outlive it. *network is NULL after an error.
- * FSR_ERROR_ARGUMENT, _OUT_OF_MEMORY. */
-FSR_API fsr_status fsr_cuda_open(const fsr_model* model, uint32_t scale, uint32_t channels,
-                                 fsr_cuda_precision precision, fsr_cuda_network** network);
+/* Put a network of the model on the GPU, in a precision of fsr_cuda_precision. The model must outlive it. *network is
+ * NULL after an error. FSR_ERROR_ARGUMENT, _OUT_OF_MEMORY. */
+FSR_API fsr_status fsr_cuda_open(const fsr_model* model, uint32_t scale, uint32_t channels, uint32_t precision,
+                                 fsr_cuda_network** network);
 
 /* Fill `target`, as fsr_upscale() does. *redone, if there is one, becomes 1 where fp32 was needed instead of fp16, else
  * 0. FSR_ERROR_ARGUMENT, _SHAPE, _PIXEL_VALUE, _MEMORY_BUDGET, _OUT_OF_MEMORY, _CANCELLED, _INTERNAL (the GPU failed).
