@@ -25,8 +25,9 @@ import fastsr
 from fastsr.medical import Options
 from fastsr.medical.dicom import upscale_folder
 
-# What dciodvfy's tables leave out of the standard: PS3.3 2024e requires each of these where Image Type's first value is
-# ORIGINAL or MIXED, and adds "may be present otherwise" (Table C.8-87, C.8.13.4; Table C.7.6.18-3, C.7.6.18.3).
+# What dciodvfy's tables leave out of the standard: PS3.3 requires each of these where Image Type's first value is
+# ORIGINAL or MIXED, and adds "may be present otherwise" (2024e, Table C.8-87, C.8.13.4; the last one: Table C.7.6.18-3,
+# C.7.6.18.3, read in a copy that does not say its edition).
 MAY_BE_PRESENT = {
     "MRPulseSequence": {
         "PulseSequenceName", "MRAcquisitionType", "EchoPulseSequence", "MultiPlanarExcitation", "PhaseContrast",
