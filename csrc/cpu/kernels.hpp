@@ -18,6 +18,7 @@
 #include "core/image.hpp"
 #include "cpu/quantizer.hpp"
 #include "cpu/winograd.hpp"
+#include "cpu/winograd9.hpp"
 #include "graph/graph.hpp"
 #include "graph/resize.hpp"
 
@@ -158,6 +159,7 @@ struct Kernels {
   void (*conv)(const ConvRow&);
   void (*winograd)(const WinogradPiece&);
   void (*winograd_int)(const WinogradPiece&);
+  void (*winograd9)(const Winograd9Row&);
   void (*relayout)(const RelayoutRow&);
   void (*pack)(const RelayoutRow&);
   void (*pointwise)(const PointwiseRow&);

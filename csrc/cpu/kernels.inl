@@ -383,6 +383,7 @@ void store_row(const StoreRow& a) {
 }  // namespace fastsr
 
 #include "cpu/winograd.inl"
+#include "cpu/winograd9.inl"
 
 namespace fastsr {
 namespace {
@@ -397,6 +398,7 @@ constexpr Kernels make_kernels(const char* name) {
           counted<conv, calls, ConvRow>,
           counted<winograd, calls, WinogradPiece>,
           counted<winograd_int<A>, calls, WinogradPiece>,
+          counted<winograd9, calls, Winograd9Row>,
           relayout,
           pack,
           pointwise,

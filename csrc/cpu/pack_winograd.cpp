@@ -33,28 +33,17 @@ double term_of(const float* w, int i, int j) {
   return sum;
 }
 
-// Cut `count` channels from k0 on into parts of at most `most`, as few and as even as possible.
-std::vector<WinogradBlock> cut(int k0, int count, int most) {
-  std::vector<WinogradBlock> parts;
-  const int n = (count + most - 1) / most;
-  for (int i = 0; i < n; ++i) {
-    const int begin = i * count / n;
-    parts.push_back({k0 + begin, (i + 1) * count / n - begin});
-  }
-  return parts;
-}
-
 // Lay out the weights; value(k, input, term) is one of them, a float or a cell.
 template <class Number, class Value>
 void lay_out(PackedWinograd& out, int max_block, const Value& value) {
   Number* const begin = reinterpret_cast<Number*>(out.weights.data());
   Number* to = begin;
-  for (const WinogradBlock& cells : cut(0, cells_of(out.channels), kPassChannels / 2)) {  // no pass parts a cell
+  for (const WinogradBlock& cells : cut_evenly(0, cells_of(out.channels), kPassChannels / 2)) {  // no pass parts a cell
     WinogradPass pass;
     pass.k0 = 2 * cells.k0;
     pass.count = std::min(2 * cells.count, out.channels - pass.k0);
     pass.weights = static_cast<std::size_t>(to - begin);
-    pass.blocks = cut(pass.k0, pass.count, max_block);
+    pass.blocks = cut_evenly(pass.k0, pass.count, max_block);
     for (int term = 0; term < kTileTerms; ++term) {
       for (const WinogradBlock& block : pass.blocks) {
         for (int input = 0; input < out.inputs; ++input) {
@@ -149,6 +138,16 @@ std::ptrdiff_t panel_of(int channels, int groups) {
 }
 
 }  // namespace
+
+std::vector<WinogradBlock> cut_evenly(int k0, int count, int most) {
+  std::vector<WinogradBlock> parts;
+  const int n = (count + most - 1) / most;
+  for (int i = 0; i < n; ++i) {
+    const int begin = i * count / n;
+    parts.push_back({k0 + begin, (i + 1) * count / n - begin});
+  }
+  return parts;
+}
 
 WinogradScratch winograd_scratch(int inputs, int channels, int groups) {
   const int passes = (channels + kPassChannels - 1) / kPassChannels;

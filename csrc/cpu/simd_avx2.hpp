@@ -65,6 +65,14 @@ inline void deinterleave(const Vec* in, Vec* out) {
   out[2] = {low_pairs(ab1, cd1)};
   out[3] = {high_pairs(ab1, cd1)};
 }
+inline void deinterleave3(const Vec* in, Vec* out) {
+  const __m256 a = _mm256_blend_ps(_mm256_blend_ps(in[0].v, in[1].v, 0x92), in[2].v, 0x24);
+  const __m256 b = _mm256_blend_ps(_mm256_blend_ps(in[0].v, in[1].v, 0x24), in[2].v, 0x49);
+  const __m256 c = _mm256_blend_ps(_mm256_blend_ps(in[0].v, in[1].v, 0x49), in[2].v, 0x92);
+  out[0] = {_mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5))};
+  out[1] = {_mm256_permutevar8x32_ps(b, _mm256_setr_epi32(1, 4, 7, 2, 5, 0, 3, 6))};
+  out[2] = {_mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7))};
+}
 inline void interleave(const Vec* in, Vec* out) {
   const __m256 ab0 = _mm256_unpacklo_ps(in[0].v, in[1].v), ab1 = _mm256_unpackhi_ps(in[0].v, in[1].v);
   const __m256 cd0 = _mm256_unpacklo_ps(in[2].v, in[3].v), cd1 = _mm256_unpackhi_ps(in[2].v, in[3].v);

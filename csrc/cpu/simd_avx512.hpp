@@ -65,6 +65,18 @@ inline void deinterleave(const Vec* in, Vec* out) {
   out[2] = {_mm512_shuffle_f32x4(c, d, 0x44)};
   out[3] = {_mm512_shuffle_f32x4(c, d, 0xEE)};
 }
+inline void deinterleave3(const Vec* in, Vec* out) {
+  constexpr __mmask16 kThird0 = 0x9249, kThird1 = 0x2492, kThird2 = 0x4924;  // every third lane
+  const __m512 a = _mm512_mask_mov_ps(_mm512_mask_mov_ps(in[0].v, kThird2, in[1].v), kThird1, in[2].v);
+  const __m512 b = _mm512_mask_mov_ps(_mm512_mask_mov_ps(in[0].v, kThird0, in[1].v), kThird2, in[2].v);
+  const __m512 c = _mm512_mask_mov_ps(_mm512_mask_mov_ps(in[0].v, kThird1, in[1].v), kThird0, in[2].v);
+  const __m512i first = _mm512_setr_epi32(0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14, 1, 4, 7, 10, 13);
+  const __m512i one = _mm512_set1_epi32(1);  // an index is taken modulo 16
+  const __m512i second = _mm512_add_epi32(first, one), third = _mm512_add_epi32(second, one);
+  out[0] = {_mm512_permutexvar_ps(first, a)};
+  out[1] = {_mm512_permutexvar_ps(second, b)};
+  out[2] = {_mm512_permutexvar_ps(third, c)};
+}
 inline void interleave(const Vec* in, Vec* out) {
   const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);

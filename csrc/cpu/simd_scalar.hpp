@@ -58,6 +58,9 @@ inline Vec shift_down(Vec, float edge) { return {edge}; }
 inline void deinterleave(const Vec* in, Vec* out) {
   for (int i = 0; i < 4; ++i) out[i] = in[i];
 }
+inline void deinterleave3(const Vec* in, Vec* out) {
+  for (int i = 0; i < 3; ++i) out[i] = in[i];
+}
 inline void interleave(const Vec* in, Vec* out) {
   for (int i = 0; i < 4; ++i) out[i] = in[i];
 }

@@ -29,8 +29,8 @@ enum class NodeOp { conv, pointwise, concat, slice, pixel_shuffle, resize, relay
 enum class ResizeMode { nearest, bilinear, bicubic };
 
 // How a convolution is computed, and how rows lie in memory; the engine chooses (runtime/lower.hpp).
-// winograd_int: in integers. packed: tiles of cells, see cpu/winograd.hpp.
-enum class Algorithm { direct, winograd, winograd_int };
+// winograd_int: in integers; winograd9: cpu/winograd9.hpp. packed: tiles of cells, see cpu/winograd.hpp.
+enum class Algorithm { direct, winograd, winograd_int, winograd9 };
 enum class Layout { plain, tiled, packed };
 
 // Values are numbered: 0 is the image, i + 1 the output of node i.
@@ -59,6 +59,9 @@ struct Node {
   Algorithm algorithm = Algorithm::direct;
   Layout layout = Layout::plain;  // of the output
   int row_anchor = 0;             // winograd: tiles begin at the rows y with y mod 4 == row_anchor
+
+  // Whether the output is made of Winograd tiles of 4x4.
+  bool in_tiles() const { return algorithm == Algorithm::winograd || algorithm == Algorithm::winograd_int; }
 
   // Input pixels that the node reads beyond its own position, per side.
   int halo_rows() const;

@@ -103,6 +103,7 @@ const char* name_of(Algorithm algorithm) {
     case Algorithm::direct: return "direct";
     case Algorithm::winograd: return "winograd";
     case Algorithm::winograd_int: return "winograd_int";
+    case Algorithm::winograd9: return "winograd9";
   }
   return "";
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/winograd.hpp"
+#include "cpu/winograd9.hpp"
 
 namespace fastsr {
 namespace {
@@ -20,13 +21,18 @@ bool suits_winograd(const Node& node) {
          node.input_channels * node.channels >= kLeastProduct && operands_of(node) <= kMaxOperands;
 }
 
+bool suits_winograd9(const Node& node) {
+  return node.op == NodeOp::conv && node.kernel_h == 9 && node.kernel_w == 9 && node.groups == 1 &&
+         node.channels <= kMaxPartOutputs && node.input_channels >= kLeastPartInputs;
+}
+
 // How many Winograd layers lie before each value on its longest way from the image.
 std::vector<int> depths_of(const Graph& graph) {
   std::vector<int> depth(graph.nodes.size() + 1);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     for (int input : node.inputs) depth[i + 1] = std::max(depth[i + 1], depth[at(input)]);
-    if (node.algorithm != Algorithm::direct) ++depth[i + 1];
+    if (node.in_tiles()) ++depth[i + 1];
   }
   return depth;
 }
@@ -34,7 +40,8 @@ std::vector<int> depths_of(const Graph& graph) {
 // The layout in which an algorithm reads its input.
 Layout layout_of(Algorithm algorithm) {
   switch (algorithm) {
-    case Algorithm::direct: return Layout::plain;
+    case Algorithm::direct:
+    case Algorithm::winograd9: return Layout::plain;
     case Algorithm::winograd: return Layout::tiled;
     case Algorithm::winograd_int: return Layout::packed;
   }
@@ -61,7 +68,7 @@ void choose_layouts(Graph& graph) {
   }
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     Node& node = graph.nodes[i];
-    if (node.algorithm == Algorithm::direct || static_cast<int>(i + 1) == graph.output) {
+    if (!node.in_tiles() || static_cast<int>(i + 1) == graph.output) {
       node.layout = Layout::plain;
     } else if (in_cells[i + 1] || node.algorithm == Algorithm::winograd_int) {
       node.layout = ranges_known(node) ? Layout::packed : Layout::plain;
@@ -143,6 +150,7 @@ Graph lower(const Graph& graph, const Lowering& how) {
   Graph out = graph;
   if (!how.winograd) return out;
   for (Node& node : out.nodes) {
+    if (suits_winograd9(node)) node.algorithm = Algorithm::winograd9;
     if (!suits_winograd(node)) continue;
     const bool integers = how.integers && out.value_ranges(node.inputs[0]) >= 0;
     node.algorithm = integers ? Algorithm::winograd_int : Algorithm::winograd;
@@ -150,7 +158,7 @@ Graph lower(const Graph& graph, const Lowering& how) {
   // A layer's tiles begin one row above those of the layer before: it then waits for one row, and not for four.
   const std::vector<int> depths = depths_of(out);
   for (std::size_t i = 0; i < out.nodes.size(); ++i) {
-    out.nodes[i].row_anchor = (kTileRows - depths[i + 1] % kTileRows) % kTileRows;
+    if (out.nodes[i].in_tiles()) out.nodes[i].row_anchor = (kTileRows - depths[i + 1] % kTileRows) % kTileRows;
   }
   choose_layouts(out);
   return with_relayouts(out);

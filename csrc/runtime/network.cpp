@@ -61,6 +61,7 @@ bool Network::pack() {
   const std::vector<Node>& nodes = graph_.nodes;
   convs_.resize(nodes.size());
   winograds_.resize(nodes.size());
+  winograd9s_.resize(nodes.size());
   quantizers_.resize(nodes.size() + 1);
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = nodes[i];
@@ -75,6 +76,7 @@ bool Network::pack() {
     bool packed = false;
     switch (node.algorithm) {
       case Algorithm::direct: packed = pack_conv(node, weight, bias, *kernels_, convs_[i]); break;
+      case Algorithm::winograd9: packed = pack_winograd9(node, weight, bias, max_block, winograd9s_[i]); break;
       case Algorithm::winograd: packed = pack_winograd(node, weight, bias, max_block, winograds_[i]); break;
       case Algorithm::winograd_int:
         packed = pack_winograd_int(node, weight, bias, quantizer(node.inputs[0]), max_block, winograds_[i]);

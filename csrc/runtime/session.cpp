@@ -199,15 +199,20 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     const Range columns = {stored_columns_.begin * f, stored_columns_.end * f};
     FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, columns, work.pixels));
     work.pieces_per_row = blocks_of(stored_columns_).size() / kBlockColumns;
-  } else if (graph.nodes[at(stage.node)].algorithm != Algorithm::direct) {
-    const int anchor = graph.nodes[at(stage.node)].row_anchor;
-    const std::int64_t first = align_down(rows.begin, anchor);
+  } else if (graph.nodes[at(stage.node)].in_tiles()) {
+    const std::int64_t first = align_down(rows.begin, kTileRows, graph.nodes[at(stage.node)].row_anchor);
     work.tile_rows = (rows.end - first + kTileRows - 1) / kTileRows;
     work.groups = work.tile_rows * blocks_of(columns_[at(stage.value)]).size() / kBlockColumns;
     // As few pieces as the groups allow, and the same number for each thread.
     const std::int64_t threads = pool_.threads(), most = kMaxGroups * threads;
     work.pieces_per_row = std::min(work.groups, (work.groups + most - 1) / most * threads);
     work.rows = {first, first + 1};
+  } else if (graph.nodes[at(stage.node)].algorithm == Algorithm::winograd9) {
+    work.tile_rows = (rows.size() + kPartRows - 1) / kPartRows;
+    work.groups = (columns_[at(stage.value)].size() + kPartRows - 1) / kPartRows;  // tiles across
+    const std::int64_t threads = pool_.threads(), most = kPartTiles * threads;
+    work.pieces_per_row = std::min(work.groups, (work.groups + most - 1) / most * threads);
+    work.rows = {rows.begin, rows.begin + 1};
   } else if (graph.nodes[at(stage.node)].op == NodeOp::conv) {
     work.pieces_per_row = (columns_[at(stage.value)].size() + kSegment - 1) / kSegment;
   } else if (graph.nodes[at(stage.node)].op == NodeOp::pixel_shuffle) {
@@ -258,9 +263,13 @@ void Session::do_piece(Work& work, std::int64_t piece, int thread) {
   if (stage.kind == Stage::Kind::store) return store_block(work, y, segment);
   switch (network_->graph().nodes[at(stage.node)].op) {
     case NodeOp::conv:
-      return network_->graph().nodes[at(stage.node)].algorithm != Algorithm::direct
-                 ? winograd_piece(work, stage.node, piece, thread)
-                 : conv_row(stage.node, y, segment);
+      switch (network_->graph().nodes[at(stage.node)].algorithm) {
+        case Algorithm::direct: return conv_row(stage.node, y, segment);
+        case Algorithm::winograd:
+        case Algorithm::winograd_int: return winograd_piece(work, stage.node, piece, thread);
+        case Algorithm::winograd9: return winograd9_piece(work, stage.node, piece, thread);
+      }
+      return;
     case NodeOp::relayout: return relayout_row(stage.node, y);
     case NodeOp::pointwise: return pointwise_row(stage.node, y);
     case NodeOp::concat: return concat_row(stage.node, y);
@@ -325,7 +334,7 @@ int Session::bind_steps(const Node& node, std::int64_t y, BoundStep* bound) cons
       b.other_pitch = pitch(other);
       b.other_scale = network_->quantizer(other).scale.data();
       // The rows of tiles have their operands in their groups.
-      if (node.algorithm == Algorithm::direct) b.other = row(other, y, columns_[at(value)].begin);
+      if (!node.in_tiles()) b.other = row(other, y, columns_[at(value)].begin);
     }
   }
   return count;
@@ -422,6 +431,41 @@ void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_
   group.y_end = std::min(clamp(out.end), kBlockColumns);
   group.image_end = std::min(clamp(width), kBlockColumns);
   group.last = x + kBlockColumns >= out.end;
+}
+
+// Some of the tiles across, all of the strip's rows of them from top to bottom.
+void Session::winograd9_piece(const Work& work, int index, std::int64_t piece, int thread) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1;
+  const Range in = columns_[at(input)], out = columns_[at(value)], rows = plan_.rows[at(value)];
+  const std::int64_t height = plan_.height * node.scale;
+  const std::int64_t first = work.groups * piece / work.pieces, end = work.groups * (piece + 1) / work.pieces;
+  const std::int64_t x = out.begin + first * kPartRows;
+  Winograd9Row a;
+  a.conv = &network_->winograd9(index);
+  a.x_pitch = pitch(input);
+  a.x_end = in.end + kRowPad - (x - node.halo_columns());
+  a.tiles = static_cast<int>(end - first);
+  a.y_pitch = pitch(value);
+  a.y_width = static_cast<int>(std::min(out.end - x, (end - first) * kPartRows));
+  a.last = x + a.y_width == out.end;
+  a.y_begin = x - out.begin;
+  a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
+  BoundStep steps[kPartRows][kMaxSteps];
+  const std::int64_t u0 = work.rows.begin / kPartRows, u1 = u0 + work.tile_rows;
+  for (a.u = u0; a.u < u1 + kParts - 1; ++a.u) {
+    for (int i = 0; i < kPartInputs; ++i) {
+      const std::int64_t y = a.u * kPartRows - node.halo_rows() + i;
+      a.x[i] = y >= 0 && y < height ? row(input, y, x - node.halo_columns()) : nullptr;
+    }
+    for (int i = 0; i < kPartRows && a.u >= u0 + kParts - 1; ++i) {
+      const std::int64_t y = (a.u - (kParts - 1)) * kPartRows + i;
+      a.y[i] = y < rows.end ? row(value, y, x) : nullptr;
+      a.steps[i] = steps[i];
+      if (a.y[i]) a.step_count = bind_steps(node, y, steps[i]);
+    }
+    network_->kernels().winograd9(a);
+  }
 }
 
 void Session::relayout_row(int index, std::int64_t y) {
