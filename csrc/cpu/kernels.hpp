@@ -27,6 +27,7 @@ namespace fastsr {
 constexpr int kRowPad = 16;
 constexpr int kMaxKernelRows = 31;
 constexpr int kMaxSteps = 64;
+constexpr int kMaxShuffle = 16;
 
 // One step, bound to the rows of a call.
 struct BoundStep {
@@ -86,10 +87,14 @@ struct PointwiseRow {
 };
 
 // factor output rows from one input row: y[dy][c][f x + dx] = x[(c f + dy) f + dx][x].
+// The input is plain; tiled; or packed, then factor is 2, channels that become one have one step, and y is in cells.
 struct ShuffleRow {
-  const float* x = nullptr;
-  std::ptrdiff_t x_pitch = 0;
-  float* y[16] = {};
+  const float* x = nullptr;  // plain: column 0; else the first block
+  Layout x_layout = Layout::plain;
+  std::ptrdiff_t x_pitch = 0;  // plain
+  std::int64_t x_begin = 0;    // tiled, packed: column 0, from the first block's column 0
+  std::int64_t blocks = 0;     // likewise
+  float* y[kMaxShuffle] = {};
   std::ptrdiff_t y_pitch = 0;
   int channels = 0;  // of y
   int factor = 1;
@@ -160,6 +165,7 @@ struct Kernels {
   void (*winograd)(const WinogradPiece&);
   void (*winograd_int)(const WinogradPiece&);
   void (*winograd9)(const Winograd9Row&);
+  void (*winograd9_int)(const Winograd9Row&);
   void (*relayout)(const RelayoutRow&);
   void (*pack)(const RelayoutRow&);
   void (*pointwise)(const PointwiseRow&);

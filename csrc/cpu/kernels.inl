@@ -205,20 +205,6 @@ void pointwise(const PointwiseRow& a) {
   clear_pad(a.y, a.y_pitch, a.channels, a.width);
 }
 
-void shuffle(const ShuffleRow& a) {
-  const int f = a.factor;
-  for (int c = 0; c < a.channels; ++c) {
-    for (int dy = 0; dy < f; ++dy) {
-      float* y = a.y[dy] + c * a.y_pitch;
-      for (int dx = 0; dx < f; ++dx) {
-        const float* x = a.x + static_cast<std::ptrdiff_t>((c * f + dy) * f + dx) * a.x_pitch;
-        for (std::int64_t i = 0; i < a.width; ++i) y[i * f + dx] = x[i];
-      }
-    }
-  }
-  for (int dy = 0; dy < f; ++dy) clear_pad(a.y[dy], a.y_pitch, a.channels, a.y_width);
-}
-
 void resize(const ResizeRow& a) {
   float* middle = a.scratch + kRowPad;
   for (int c = 0; c < a.channels; ++c) {
@@ -384,6 +370,7 @@ void store_row(const StoreRow& a) {
 
 #include "cpu/winograd.inl"
 #include "cpu/winograd9.inl"
+#include "cpu/shuffle.inl"
 
 namespace fastsr {
 namespace {
@@ -398,7 +385,8 @@ constexpr Kernels make_kernels(const char* name) {
           counted<conv, calls, ConvRow>,
           counted<winograd, calls, WinogradPiece>,
           counted<winograd_int<A>, calls, WinogradPiece>,
-          counted<winograd9, calls, Winograd9Row>,
+          counted<winograd9<InFloats>, calls, Winograd9Row>,
+          counted<winograd9<A>, calls, Winograd9Row>,
           relayout,
           pack,
           pointwise,

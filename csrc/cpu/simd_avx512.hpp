@@ -77,6 +77,12 @@ inline void deinterleave3(const Vec* in, Vec* out) {
   out[1] = {_mm512_permutexvar_ps(second, b)};
   out[2] = {_mm512_permutexvar_ps(third, c)};
 }
+inline void interleave2(const Vec* in, Vec* out) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  out[0] = {_mm512_permutex2var_ps(in[0].v, low, in[1].v)};
+  out[1] = {_mm512_permutex2var_ps(in[0].v, high, in[1].v)};
+}
 inline void interleave(const Vec* in, Vec* out) {
   const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
@@ -110,6 +116,14 @@ inline Cells dot(Cells a, Cells b, Cells sum) { return {_mm512_add_epi32(sum.v, 
 inline Cells dot_vnni(Cells a, Cells b, Cells sum) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
   return sum;
+}
+inline Vec as_floats(Cells x) { return {_mm512_castsi512_ps(x.v)}; }
+inline Cells as_cells(Vec x) { return {_mm512_castps_si512(x.v)}; }
+inline Cells join_even(Cells a, Cells b) {
+  return {_mm512_mask_blend_epi16(0xAAAAAAAA, a.v, _mm512_slli_epi32(b.v, 16))};
+}
+inline Cells join_odd(Cells a, Cells b) {
+  return {_mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(a.v, 16), b.v)};
 }
 inline Vec to_floats(Cells x) { return {_mm512_cvtepi32_ps(x.v)}; }
 inline Cells even_halves(Cells x) { return {_mm512_srai_epi32(_mm512_slli_epi32(x.v, 16), 16)}; }

@@ -61,6 +61,9 @@ inline void deinterleave(const Vec* in, Vec* out) {
 inline void deinterleave3(const Vec* in, Vec* out) {
   for (int i = 0; i < 3; ++i) out[i] = in[i];
 }
+inline void interleave2(const Vec* in, Vec* out) {
+  for (int i = 0; i < 2; ++i) out[i] = in[i];
+}
 inline void interleave(const Vec* in, Vec* out) {
   for (int i = 0; i < 4; ++i) out[i] = in[i];
 }
@@ -90,6 +93,20 @@ inline Cells shift_down(Cells, Cell edge) { return {edge}; }
 inline Cells dot(Cells a, Cells b, Cells sum) {
   return {sum.v + even_half(a.v) * even_half(b.v) + odd_half(a.v) * odd_half(b.v)};
 }
+// The same bits as floats, and back, to be moved about.
+inline Vec as_floats(Cells x) {
+  Vec y;
+  std::memcpy(&y.v, &x.v, 4);
+  return y;
+}
+inline Cells as_cells(Vec x) {
+  Cells y;
+  std::memcpy(&y.v, &x.v, 4);
+  return y;
+}
+// The even halves of two, side by side in cells; the odd ones.
+inline Cells join_even(Cells a, Cells b) { return join(even_half(a.v), even_half(b.v)); }
+inline Cells join_odd(Cells a, Cells b) { return join(odd_half(a.v), odd_half(b.v)); }
 inline Vec to_floats(Cells x) { return {static_cast<float>(x.v)}; }
 inline Cells even_halves(Cells x) { return {even_half(x.v)}; }
 inline Cells odd_halves(Cells x) { return {odd_half(x.v)}; }

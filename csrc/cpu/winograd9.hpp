@@ -27,10 +27,11 @@ constexpr int kMaxPartOutputs = 4;                     // output channels up to 
 constexpr int kLeastPartInputs = 4;                    // input channels from which on
 
 struct PackedWinograd9 {
-  int inputs = 0;
+  int inputs = 0;  // input channels; in integers, their cells
   int channels = 0;
   std::vector<WinogradBlock> blocks;  // of rows (part row, output channel)
-  AlignedFloats weights;              // [term][block][input channel][part column][count]
+  AlignedFloats weights;              // [term][block][input][part column][count]; in integers, cells
+  AlignedFloats scale;                // in integers: what one unit of a channel's sums is worth
   AlignedFloats bias;
 };
 
@@ -46,9 +47,8 @@ std::size_t winograd9_scratch(int inputs, int channels);
 // complete. To be called with each u in turn; sums begin with those of row u.
 struct Winograd9Row {
   const PackedWinograd9* conv = nullptr;
-  const float* x[kPartInputs] = {};  // at the first input column; nullptr: outside of the image
+  const float* x[kPartInputs] = {};  // or cells; at the first input column; nullptr: outside of the image
   std::ptrdiff_t x_pitch = 0;
-  std::int64_t x_end = 0;  // columns of x that may be read
   std::int64_t u = 0;
   int tiles = 0;                  // side by side, at most kPartTiles
   float* y[kPartRows] = {};       // of the complete tiles, at their first column; nullptr: not wanted
@@ -63,5 +63,8 @@ struct Winograd9Row {
 
 // Transform a (K, C, 9, 9) weight; max_block: rows of a level's register block. False: no memory.
 bool pack_winograd9(const Node& node, const float* weight, const float* bias, int max_block, PackedWinograd9& out);
+// The same for integers, which `quantizer` makes of the input.
+bool pack_winograd9_int(const Node& node, const float* weight, const float* bias, const Quantizer& quantizer,
+                        int max_block, PackedWinograd9& out);
 
 }  // namespace fastsr

@@ -25,38 +25,54 @@ inline void transform_part_output(const Vec* m, Vec* y) {
   y[2] = add(fma(broadcast(4.0f), m[3], a), m[4]);
 }
 
-// The inputs of `lanes` tiles: v[term][channel][lanes].
-void parts_in(const Winograd9Row& a, float* v, std::ptrdiff_t panel, int lanes) {
-  alignas(64) float whole[kPartInputs][kPartColumns];
-  alignas(64) float down[kPartInputs][kPartColumns];
-  const int columns = lanes * kPartRows + 2;
-  const int readable = a.x_end < kPartColumns ? static_cast<int>(a.x_end) : kPartColumns;
-  const bool partial = readable < (columns + Vec::kSize - 1) / Vec::kSize * Vec::kSize;
-  for (int i = 0; i < kPartInputs; ++i) __builtin_memset(whole[i], 0, sizeof whole[i]);
+// The same in integers, in 16 bits: intermediate results may wrap around, no term does (quantizer.hpp).
+inline void transform_part_input(const Cells* d, Cells* v) {
+  const Cells a = sub16(d[3], d[1]), b = sub16(d[0], d[2]), c = sub16(d[1], d[2]);
+  v[0] = add16(add16(b, b), a);
+  v[1] = sub16(a, add16(d[1], d[2]));
+  v[2] = add16(add16(c, c), sub16(d[3], d[2]));
+  v[3] = a;
+  v[4] = sub16(sub16(d[4], d[2]), add16(a, a));
+}
+
+inline void deinterleave3(const Cells* in, Cells* out) {
+  Vec from[3], to[3];
+  for (int i = 0; i < 3; ++i) from[i] = as_floats(in[i]);
+  deinterleave3(from, to);
+  for (int i = 0; i < 3; ++i) out[i] = as_cells(to[i]);
+}
+
+// The inputs of `lanes` tiles, of which a.tiles + 2 are read: v[term][channel][lanes].
+template <class A>
+void parts_in(const Winograd9Row& a, typename A::T* v, std::ptrdiff_t panel, int lanes) {
+  using V = typename A::V;
+  using T = typename A::T;
+  alignas(64) T down[kPartInputs][kPartColumns];  // transformed down the columns
+  alignas(64) constexpr T kNothing[kPartColumns] = {};
+  const int columns = (a.tiles + kParts - 1) * kPartRows + 2;
+  const int last = columns > V::kSize ? columns - V::kSize : 0;  // the last vector overlaps the one before
   for (int c = 0; c < a.conv->inputs; ++c, v += lanes) {
-    const float* rows[kPartInputs];
+    const T* rows[kPartInputs];
     for (int i = 0; i < kPartInputs; ++i) {
-      rows[i] = a.x[i] ? a.x[i] + c * a.x_pitch : whole[i];
-      if (!partial || !a.x[i]) continue;
-      __builtin_memcpy(whole[i], rows[i], static_cast<std::size_t>(readable) * sizeof(float));
-      rows[i] = whole[i];
+      rows[i] = a.x[i] ? reinterpret_cast<const T*>(a.x[i]) + c * a.x_pitch : kNothing;
     }
-    for (int x = 0; x < columns; x += Vec::kSize) {
-      Vec d[kPartInputs], t[kPartInputs];
+    for (int x = 0; x < columns; x += V::kSize) {
+      const int at = x < last ? x : last;
+      V d[kPartInputs], t[kPartInputs];
 #pragma GCC unroll 5
-      for (int i = 0; i < kPartInputs; ++i) d[i] = load(rows[i] + x);
+      for (int i = 0; i < kPartInputs; ++i) d[i] = load(rows[i] + at);
       transform_part_input(d, t);
 #pragma GCC unroll 5
-      for (int i = 0; i < kPartInputs; ++i) store(down[i] + x, t[i]);
+      for (int i = 0; i < kPartInputs; ++i) store(down[i] + at, t[i]);
     }
     for (int i = 0; i < kPartInputs; ++i) {
-      for (int h = 0; h < lanes; h += Vec::kSize) {
-        const float* from = down[i] + h * kPartRows;
-        Vec in[3], d[kPartInputs], t[kPartInputs];
-        for (int j = 0; j < 3; ++j) in[j] = load(from + j * Vec::kSize);
+      for (int h = 0; h < lanes; h += V::kSize) {
+        const T* from = down[i] + h * kPartRows;
+        V in[3], d[kPartInputs], t[kPartInputs];
+        for (int j = 0; j < 3; ++j) in[j] = load(from + j * V::kSize);
         deinterleave3(in, d);
-        d[3] = shift_down(d[0], from[3 * Vec::kSize]);
-        d[4] = shift_down(d[1], from[3 * Vec::kSize + 1]);
+        d[3] = shift_down(d[0], from[3 * V::kSize]);
+        d[4] = shift_down(d[1], from[3 * V::kSize + 1]);
         transform_part_input(d, t);
 #pragma GCC unroll 5
         for (int j = 0; j < kPartInputs; ++j) store(v + (i * kPartInputs + j) * panel + h, t[j]);
@@ -66,24 +82,26 @@ void parts_in(const Winograd9Row& a, float* v, std::ptrdiff_t panel, int lanes) 
 }
 
 // M rows x N vectors of tiles: sums[m][n] += sum over (c, t) of u[c][t][m] * v[c][n + t]; the first `fresh` rows begin.
-template <int M, int N>
-void multiply_parts(const float* v, const float* u, float* const* sums, int fresh, int inputs, int lanes) {
-  Vec acc[M][N];
+template <class A, int M, int N>
+void multiply_parts(const typename A::T* v, const typename A::T* u, float* const* sums, int fresh, int inputs,
+                    int lanes) {
+  using V = typename A::V;
+  V acc[M][N];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) acc[m][n] = broadcast(0.0f);
+    for (int n = 0; n < N; ++n) acc[m][n] = A::zero();
   }
   for (int c = 0; c < inputs; ++c, v += lanes) {
     for (int t = 0; t < kParts; ++t, u += M) {
-      Vec in[N];
+      V in[N];
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) in[n] = load(v + t + n * Vec::kSize);
+      for (int n = 0; n < N; ++n) in[n] = load(v + t + n * V::kSize);
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
-        const Vec weight = broadcast(u[m]);
+        const V weight = A::all(u[m]);
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) acc[m][n] = fma(weight, in[n], acc[m][n]);
+        for (int n = 0; n < N; ++n) acc[m][n] = A::multiply_add(weight, in[n], acc[m][n]);
       }
     }
   }
@@ -91,20 +109,21 @@ void multiply_parts(const float* v, const float* u, float* const* sums, int fres
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n) {
-      float* to = sums[m] + n * Vec::kSize;
-      store(to, m < fresh ? acc[m][n] : add(load(to), acc[m][n]));
+      float* to = sums[m] + n * V::kSize;
+      store(to, m < fresh ? A::floats(acc[m][n]) : add(load(to), A::floats(acc[m][n])));
     }
   }
 }
 
-using MultiplyPartsFunction = void (*)(const float*, const float*, float* const*, int, int, int);
+template <class A>
+using MultiplyPartsFunction = void (*)(const typename A::T*, const typename A::T*, float* const*, int, int, int);
 
-template <int N, int M = kMaxTileBlock>
-MultiplyPartsFunction pick_multiply_parts(int m) {
+template <class A, int N, int M = kMaxTileBlock>
+MultiplyPartsFunction<A> pick_multiply_parts(int m) {
   if constexpr (M > 1) {
-    if (m < M) return pick_multiply_parts<N, M - 1>(m);
+    if (m < M) return pick_multiply_parts<A, N, M - 1>(m);
   }
-  return &multiply_parts<M, N>;
+  return &multiply_parts<A, M, N>;
 }
 
 // sums[u mod 3][term][k][lanes]
@@ -112,9 +131,10 @@ inline float* part_sums(const Winograd9Row& a, float* sums, std::int64_t u, int 
   return sums + ((u % kParts * kPartTerms + term) * a.conv->channels + k) * lanes;
 }
 
-void multiply_all_parts(const Winograd9Row& a, const float* v, std::ptrdiff_t panel, float* sums, int lanes) {
+template <class A>
+void multiply_all_parts(const Winograd9Row& a, const typename A::T* v, std::ptrdiff_t panel, float* sums, int lanes) {
   const PackedWinograd9& conv = *a.conv;
-  const float* w = conv.weights.data();
+  const typename A::T* w = reinterpret_cast<const typename A::T*>(conv.weights.data());
   for (int term = 0; term < kPartTerms; ++term, v += panel) {
     for (const WinogradBlock& block : conv.blocks) {
       float* rows[kMaxTileBlock];
@@ -125,8 +145,8 @@ void multiply_all_parts(const Winograd9Row& a, const float* v, std::ptrdiff_t pa
       const int fresh = conv.channels - block.k0;
       for (int n = 0; n < lanes;) {
         const bool wide = lanes - n >= kTileVectors * Vec::kSize;
-        const MultiplyPartsFunction multiply =
-            wide ? pick_multiply_parts<kTileVectors>(block.count) : pick_multiply_parts<1>(block.count);
+        const MultiplyPartsFunction<A> multiply =
+            wide ? pick_multiply_parts<A, kTileVectors>(block.count) : pick_multiply_parts<A, 1>(block.count);
         multiply(v + n, w, rows, fresh, conv.inputs, lanes);
         const int done = (wide ? kTileVectors : 1) * Vec::kSize;
         for (int m = 0; m < block.count; ++m) rows[m] += done;
@@ -138,9 +158,9 @@ void multiply_all_parts(const Winograd9Row& a, const float* v, std::ptrdiff_t pa
 }
 
 // The tiles of row u - 2, one channel: rows[i] gets row i of the outputs.
+template <class A>
 void finish_parts(const Winograd9Row& a, float* sums, int k, int lanes, float (*rows)[kPartColumns]) {
   alignas(64) float outputs[kPartRows][kPartRows][kPartLanes];
-  const Vec bias = broadcast(a.conv->bias.data()[k]);
   for (int h = 0; h < lanes; h += Vec::kSize) {
     Vec t[kPartRows][kPartInputs];
 #pragma GCC unroll 5
@@ -159,7 +179,7 @@ void finish_parts(const Winograd9Row& a, float* sums, int k, int lanes, float (*
       Vec y[kPartRows];
       transform_part_output(t[i], y);
 #pragma GCC unroll 3
-      for (int j = 0; j < kPartRows; ++j) store(outputs[i][j] + h, add(y[j], bias));
+      for (int j = 0; j < kPartRows; ++j) store(outputs[i][j] + h, A::finish(*a.conv, k, y[j]));
     }
   }
   for (int i = 0; i < kPartRows; ++i) {
@@ -169,16 +189,18 @@ void finish_parts(const Winograd9Row& a, float* sums, int k, int lanes, float (*
   }
 }
 
+template <class A>
 void winograd9(const Winograd9Row& a) {
   const int lanes = (a.tiles + kParts - 1 + Vec::kSize - 1) / Vec::kSize * Vec::kSize;
   const std::ptrdiff_t panel = part_panel(a.conv->inputs);
-  float *v = a.scratch, *sums = v + kPartTerms * panel;
-  parts_in(a, v, panel, lanes);
-  multiply_all_parts(a, v, panel, sums, lanes);
+  float* sums = a.scratch + kPartTerms * panel;
+  typename A::T* v = reinterpret_cast<typename A::T*>(a.scratch);
+  parts_in<A>(a, v, panel, lanes);
+  multiply_all_parts<A>(a, v, panel, sums, lanes);
   if (!a.y[0] && !a.y[1] && !a.y[2]) return;
   alignas(64) float rows[kPartRows][kPartColumns];
   for (int k = 0; k < a.conv->channels; ++k) {
-    finish_parts(a, sums, k, lanes, rows);
+    finish_parts<A>(a, sums, k, lanes, rows);
     for (int i = 0; i < kPartRows; ++i) {
       if (!a.y[i]) continue;
       for (int x = 0; a.step_count > 0 && x < a.y_width; x += Vec::kSize) {

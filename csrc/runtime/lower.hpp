@@ -18,4 +18,8 @@ inline bool operator==(const Lowering& a, const Lowering& b) {
 
 Graph lower(const Graph& graph, const Lowering& how);
 
+// Whether a lowered graph's value, in cells, is read by 9x9 layers in parts (if need be behind a pixel shuffle), and
+// not by layers in tiles.
+bool feeds_parts(const Graph& graph, int value);
+
 }  // namespace fastsr

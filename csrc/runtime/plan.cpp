@@ -30,7 +30,7 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
 Reach reach_of(const Node& node) {
-  const int tile = node.in_tiles() ? kTileRows : node.algorithm == Algorithm::winograd9 ? kPartRows : 1;
+  const int tile = node.in_tiles() ? kTileRows : node.in_parts() ? kPartRows : 1;
   return {node.own_scale(), node.halo_rows(), node.halo_columns(), tile, node.row_anchor};
 }
 
@@ -96,7 +96,7 @@ std::vector<std::int64_t> widest_columns(const Pipeline& p, const Plan& plan) {
     needed(p, extent, wanted, false, columns);
     for (std::size_t v = 0; v < columns.size(); ++v) {
       const int value = static_cast<int>(v);
-      const bool tiled = p.graph->value_layout(value) != Layout::plain;
+      const bool tiled = in_blocks(p.graph->value_layout(value));
       const std::int64_t all = plan.width * p.graph->value_scale(value);
       std::int64_t width = tiled ? blocks_of(columns[v]).size() : columns[v].size();
       if (tiled && anywhere) width = ((columns[v].size() - 2) / kBlockColumns + 2) * kBlockColumns;
@@ -133,7 +133,7 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     const int inputs = p.graph->value_words(node.inputs[0]);
     std::size_t size = 0;
     if (node.in_tiles()) size = winograd_scratch(inputs, node.channels, kMaxGroups).size;
-    if (node.algorithm == Algorithm::winograd9) size = winograd9_scratch(inputs, node.channels);
+    if (node.in_parts()) size = winograd9_scratch(inputs, node.channels);
     plan.scratch_floats = std::max(plan.scratch_floats, size);
   }
   plan.scratch_floats = (plan.scratch_floats + kLineFloats - 1) / kLineFloats * kLineFloats;
@@ -142,7 +142,7 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
   for (std::size_t v = 0; v < p.pool_of.size(); ++v) {
     const std::size_t pool = at(p.pool_of[v]);
     const int words = p.graph->value_words(static_cast<int>(v));
-    const bool tiled = p.graph->value_layout(static_cast<int>(v)) != Layout::plain;
+    const bool tiled = in_blocks(p.graph->value_layout(static_cast<int>(v)));
     const std::int64_t floats = tiled ? widest[pool] / kBlockColumns * block_words(words) : widest[pool] + 2 * kRowPad;
     // An odd number of cache lines spreads the channels, or the rows, over the cache's sets.
     const std::int64_t line = ((floats + kFloatsPerLine - 1) / kFloatsPerLine | 1) * kFloatsPerLine;

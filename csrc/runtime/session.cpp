@@ -132,7 +132,7 @@ Status Session::start(const Mapping& mapping, std::int64_t panel) {
   stored_columns_ = stored_part(*pipeline_, plan_.panel(panel));
   for (std::size_t v = 0; v < columns_.size(); ++v) {
     const int value = static_cast<int>(v), words = network_->graph().value_words(value);
-    const bool tiled = network_->graph().value_layout(value) != Layout::plain;
+    const bool tiled = in_blocks(network_->graph().value_layout(value));
     const std::int64_t floats = tiled ? blocks_of(columns_[v]).size() / kBlockColumns * block_words(words)
                                       : (columns_[v].size() + 2 * kRowPad) * words;
     if (static_cast<std::size_t>(floats) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
@@ -207,7 +207,7 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     const std::int64_t threads = pool_.threads(), most = kMaxGroups * threads;
     work.pieces_per_row = std::min(work.groups, (work.groups + most - 1) / most * threads);
     work.rows = {first, first + 1};
-  } else if (graph.nodes[at(stage.node)].algorithm == Algorithm::winograd9) {
+  } else if (graph.nodes[at(stage.node)].in_parts()) {
     work.tile_rows = (rows.size() + kPartRows - 1) / kPartRows;
     work.groups = (columns_[at(stage.value)].size() + kPartRows - 1) / kPartRows;  // tiles across
     const std::int64_t threads = pool_.threads(), most = kPartTiles * threads;
@@ -267,7 +267,8 @@ void Session::do_piece(Work& work, std::int64_t piece, int thread) {
         case Algorithm::direct: return conv_row(stage.node, y, segment);
         case Algorithm::winograd:
         case Algorithm::winograd_int: return winograd_piece(work, stage.node, piece, thread);
-        case Algorithm::winograd9: return winograd9_piece(work, stage.node, piece, thread);
+        case Algorithm::winograd9:
+        case Algorithm::winograd9_int: return winograd9_piece(work, stage.node, piece, thread);
       }
       return;
     case NodeOp::relayout: return relayout_row(stage.node, y);
@@ -398,7 +399,7 @@ void Session::winograd_piece(const Work& work, int index, std::int64_t piece, in
 void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const {
   const Graph& graph = network_->graph();
   const int input = node.inputs[0];
-  const bool x_tiled = graph.value_layout(input) != Layout::plain, y_tiled = node.layout != Layout::plain;
+  const bool x_tiled = in_blocks(graph.value_layout(input)), y_tiled = in_blocks(node.layout);
   const Range in = columns_[at(input)], out = columns_[at(value)], rows = plan_.rows[at(value)];
   const Range in_blocks = blocks_of(in);
   const int words = graph.value_words(input);
@@ -437,14 +438,13 @@ void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_
 void Session::winograd9_piece(const Work& work, int index, std::int64_t piece, int thread) {
   const Node& node = network_->graph().nodes[at(index)];
   const int input = node.inputs[0], value = index + 1;
-  const Range in = columns_[at(input)], out = columns_[at(value)], rows = plan_.rows[at(value)];
+  const Range out = columns_[at(value)], rows = plan_.rows[at(value)];
   const std::int64_t height = plan_.height * node.scale;
   const std::int64_t first = work.groups * piece / work.pieces, end = work.groups * (piece + 1) / work.pieces;
   const std::int64_t x = out.begin + first * kPartRows;
   Winograd9Row a;
   a.conv = &network_->winograd9(index);
   a.x_pitch = pitch(input);
-  a.x_end = in.end + kRowPad - (x - node.halo_columns());
   a.tiles = static_cast<int>(end - first);
   a.y_pitch = pitch(value);
   a.y_width = static_cast<int>(std::min(out.end - x, (end - first) * kPartRows));
@@ -464,7 +464,11 @@ void Session::winograd9_piece(const Work& work, int index, std::int64_t piece, i
       a.steps[i] = steps[i];
       if (a.y[i]) a.step_count = bind_steps(node, y, steps[i]);
     }
-    network_->kernels().winograd9(a);
+    if (node.algorithm == Algorithm::winograd9) {
+      network_->kernels().winograd9(a);
+    } else {
+      network_->kernels().winograd9_int(a);
+    }
   }
 }
 
@@ -539,10 +543,13 @@ void Session::slice_row(int index, std::int64_t y) {
 void Session::shuffle_row(int index, std::int64_t y) {
   const Node& node = network_->graph().nodes[at(index)];
   const int input = node.inputs[0], value = index + 1, f = node.factor;
-  const Range columns = columns_[at(value)];
+  const Range columns = columns_[at(value)], blocks = blocks_of(columns_[at(input)]);
   ShuffleRow a;
-  a.x = row(input, y, columns.begin / f);
+  a.x_layout = network_->graph().value_layout(input);
+  a.x = in_blocks(a.x_layout) ? tiles(input, y, blocks.begin) : row(input, y, columns.begin / f);
   a.x_pitch = pitch(input);
+  a.x_begin = columns.begin / f - blocks.begin;
+  a.blocks = blocks.size() / kBlockColumns;
   for (int dy = 0; dy < f; ++dy) a.y[dy] = row(value, y * f + dy, columns.begin);
   a.y_pitch = pitch(value);
   a.channels = node.channels;
