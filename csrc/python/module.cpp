@@ -104,6 +104,7 @@ const char* name_of(Algorithm algorithm) {
     case Algorithm::winograd: return "winograd";
     case Algorithm::winograd_int: return "winograd_int";
     case Algorithm::winograd9: return "winograd9";
+    case Algorithm::winograd9_int: return "winograd9_int";
   }
   return "";
 }
