@@ -107,10 +107,9 @@ void shuffle_cells(const ShuffleRow& a) {
 
 void shuffle(const ShuffleRow& a) {
   switch (a.x_layout) {
-    case Layout::plain:
-    case Layout::cells: shuffle_plain(a); break;
     case Layout::tiled: shuffle_tiled(a); break;
     case Layout::packed: shuffle_cells(a); break;
+    default: shuffle_plain(a); break;
   }
   const int words = a.x_layout == Layout::packed ? cells_of(a.channels) : a.channels;
   for (int dy = 0; dy < a.factor; ++dy) clear_pad(a.y[dy], a.y_pitch, words, a.y_width);

@@ -115,6 +115,18 @@ inline Cells dot_vnni(Cells a, Cells b, Cells sum) {
 }
 inline Vec as_floats(Cells x) { return {_mm256_castsi256_ps(x.v)}; }
 inline Cells as_cells(Vec x) { return {_mm256_castps_si256(x.v)}; }
+inline Vec bf16_even(Cells x) { return {_mm256_castsi256_ps(_mm256_slli_epi32(x.v, 16))}; }
+inline Vec bf16_odd(Cells x) {
+  return {_mm256_castsi256_ps(_mm256_and_si256(x.v, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+inline __m256i round_bf16(Vec x) {
+  const __m256i bits = _mm256_castps_si256(x.v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  return _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+}
+inline Cells join_bf16(Vec even, Vec odd) {
+  return {_mm256_blend_epi16(_mm256_srli_epi32(round_bf16(even), 16), round_bf16(odd), 0xAA)};
+}
 inline Cells join_even(Cells a, Cells b) { return {_mm256_blend_epi16(a.v, _mm256_slli_epi32(b.v, 16), 0xAA)}; }
 inline Cells join_odd(Cells a, Cells b) { return {_mm256_blend_epi16(_mm256_srli_epi32(a.v, 16), b.v, 0xAA)}; }
 inline Vec to_floats(Cells x) { return {_mm256_cvtepi32_ps(x.v)}; }

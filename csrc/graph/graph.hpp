@@ -29,11 +29,13 @@ enum class NodeOp { conv, pointwise, concat, slice, pixel_shuffle, resize, relay
 enum class ResizeMode { nearest, bilinear, bicubic };
 
 // How a convolution is computed, and how rows lie in memory; the engine chooses (runtime/lower.hpp).
-// _int: in integers; winograd9: cpu/winograd9.hpp. packed: tiles of cells, see cpu/winograd.hpp; cells: rows of cells.
-enum class Algorithm { direct, winograd, winograd_int, winograd9, winograd9_int };
-enum class Layout { plain, tiled, packed, cells };
+// _int: in integers; winograd9: cpu/winograd9.hpp. packed: tiles of cells, see cpu/winograd.hpp; cells: rows
+// of cells; bf16: rows of bf16 cells.
+enum class Algorithm { direct, direct_bf16, winograd, winograd_int, winograd9, winograd9_int };
+enum class Layout { plain, tiled, packed, cells, bf16 };
 
 constexpr bool in_blocks(Layout layout) { return layout == Layout::tiled || layout == Layout::packed; }
+// Of 16-bit integers.
 constexpr bool in_cells(Layout layout) { return layout == Layout::packed || layout == Layout::cells; }
 
 // Values are numbered: 0 is the image, i + 1 the output of node i.
@@ -97,7 +99,7 @@ struct Graph {
   // 32-bit words that hold a pixel.
   int value_words(int value) const {
     const int all = value_channels(value);
-    return in_cells(value_layout(value)) ? (all + 1) / 2 : all;
+    return in_cells(value_layout(value)) || value_layout(value) == Layout::bf16 ? (all + 1) / 2 : all;
   }
   int value_ranges(int value) const { return value == 0 ? -1 : nodes[static_cast<std::size_t>(value - 1)].ranges; }
   int value_scale(int value) const { return value == 0 ? 1 : nodes[static_cast<std::size_t>(value - 1)].scale; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/conv.hpp"
 #include "cpu/winograd.hpp"
 #include "cpu/winograd9.hpp"
 
@@ -26,6 +27,12 @@ bool suits_winograd9(const Node& node) {
          node.channels <= kMaxPartOutputs && node.input_channels >= kLeastPartInputs;
 }
 
+// The image keeps its precision.
+bool suits_bf16(const Node& node) {
+  return node.op == NodeOp::conv && node.groups == 1 && node.inputs[0] != 0 && node.kernel_w / 2 <= kRowPad &&
+         !suits_winograd9(node) && node.input_channels * node.channels >= kLeastProduct;
+}
+
 // How many Winograd layers lie before each value on its longest way from the image.
 std::vector<int> depths_of(const Graph& graph) {
   std::vector<int> depth(graph.nodes.size() + 1);
@@ -42,13 +49,14 @@ bool is_stored(const Graph& graph, const Node& node) { return &node == &graph.no
 
 // In which layout input n of a node is read where it has it: operands in that of the output.
 Layout wanted_layout(const Graph& graph, const Node& node, std::size_t n) {
-  if (n > 0) return node.layout;
+  if (n > 0) return node.algorithm == Algorithm::direct_bf16 ? graph.value_layout(node.inputs[n]) : node.layout;
   if (node.op == NodeOp::pixel_shuffle && !is_stored(graph, node)) {
     return node.layout == Layout::cells ? Layout::packed : Layout::tiled;
   }
   switch (node.algorithm) {
     case Algorithm::direct:
     case Algorithm::winograd9: return Layout::plain;
+    case Algorithm::direct_bf16: return Layout::bf16;
     case Algorithm::winograd: return Layout::tiled;
     case Algorithm::winograd_int: return Layout::packed;
     case Algorithm::winograd9_int: return Layout::cells;
@@ -85,24 +93,28 @@ void choose_cells_before_parts(Graph& graph) {
 
 // In cells are the values whose ranges are known, that Winograd layers make, and that only layers in integers read; so
 // are all operands of a layer whose output is. In tiles are those that Winograd layers make, and that only Winograd
-// layers in floats and pixel shuffles read.
+// layers in floats and pixel shuffles read; in bf16 those that only such layers make and read.
 void choose_layouts(Graph& graph) {
   const auto ranges_known = [&](const Node& node) {
     return node.ranges >= 0 && std::all_of(node.inputs.begin() + 1, node.inputs.end(),
                                            [&](int operand) { return graph.value_ranges(operand) >= 0; });
   };
   // What is read by both kinds is plain; a guess by the first reader is mended below.
-  std::vector<bool> for_integers(graph.nodes.size() + 1), for_floats(for_integers);
+  std::vector<bool> for_integers(graph.nodes.size() + 1), for_floats(for_integers), for_others(for_integers);
+  for_others[at(graph.output)] = true;
   for (const Node& node : graph.nodes) {
     for (int input : node.inputs) {
       if (node.algorithm == Algorithm::winograd_int || node.layout == Layout::cells) for_integers[at(input)] = true;
       if (node.op == NodeOp::pixel_shuffle) for_floats[at(input)] = true;
+      if (node.algorithm != Algorithm::direct_bf16) for_others[at(input)] = true;
     }
   }
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     Node& node = graph.nodes[i];
     if (node.layout == Layout::cells) continue;
-    if (!node.in_tiles() || static_cast<int>(i + 1) == graph.output) {
+    if (node.algorithm == Algorithm::direct_bf16 && !for_others[i + 1]) {
+      node.layout = Layout::bf16;
+    } else if (!node.in_tiles() || static_cast<int>(i + 1) == graph.output) {
       node.layout = Layout::plain;
     } else if (for_integers[i + 1] || (node.algorithm == Algorithm::winograd_int && !for_floats[i + 1])) {
       node.layout = ranges_known(node) ? Layout::packed : Layout::plain;
@@ -129,14 +141,14 @@ void choose_layouts(Graph& graph) {
 bool needs_copy(const Graph& graph, const Node& node, std::size_t n) {
   const Layout wanted = wanted_layout(graph, node, n);
   return graph.value_layout(node.inputs[n]) == Layout::plain && wanted != Layout::plain &&
-         (n > 0 || wanted == Layout::packed);
+         (n > 0 || wanted == Layout::packed || wanted == Layout::bf16);
 }
 
 // Give layers that need a plain value in tiles or cells a copy of it, which all that can read it then do.
 Graph with_relayouts(const Graph& graph) {
-  std::vector<bool> copied[2];  // tiled, packed
+  std::vector<bool> copied[3];  // tiled, packed, bf16
   for (std::vector<bool>& values : copied) values.resize(graph.nodes.size() + 1);
-  const auto kind = [](Layout layout) { return layout == Layout::packed ? 1 : 0; };
+  const auto kind = [](Layout layout) { return layout == Layout::tiled ? 0 : layout == Layout::packed ? 1 : 2; };
   for (const Node& node : graph.nodes) {
     for (std::size_t n = 0; n < node.inputs.size(); ++n) {
       if (needs_copy(graph, node, n)) copied[kind(wanted_layout(graph, node, n))][at(node.inputs[n])] = true;
@@ -144,13 +156,14 @@ Graph with_relayouts(const Graph& graph) {
   }
   Graph out = graph;
   out.nodes.clear();
-  std::vector<int> value(graph.nodes.size() + 1), copy[2] = {value, value};
+  std::vector<int> value(graph.nodes.size() + 1), copy[3] = {value, value, value};
   auto add_copies = [&](int of) {
-    for (Layout layout : {Layout::tiled, Layout::packed}) {
+    for (Layout layout : {Layout::tiled, Layout::packed, Layout::bf16}) {
       if (!copied[kind(layout)][at(of)]) continue;
       Node node;
       node.op = NodeOp::relayout;
-      node.name = (layout == Layout::tiled ? "tiles of " : "cells of ") +
+      const char* const what[] = {"tiles of ", "cells of ", "bf16 of "};
+      node.name = what[kind(layout)] +
                   (of == 0 ? std::string("the image") : graph.nodes[at(of - 1)].name);
       node.inputs = {value[at(of)]};
       node.input_channels = node.channels = graph.value_channels(of);
@@ -183,8 +196,13 @@ Graph with_relayouts(const Graph& graph) {
 
 Graph lower(const Graph& graph, const Lowering& how) {
   Graph out = graph;
-  if (!how.winograd) return out;
+  if (!how.winograd && !how.bf16) return out;
   for (Node& node : out.nodes) {
+    if (how.bf16 && suits_bf16(node)) {
+      node.algorithm = Algorithm::direct_bf16;
+      continue;
+    }
+    if (!how.winograd) continue;
     if (suits_winograd9(node)) node.algorithm = Algorithm::winograd9;
     if (!suits_winograd(node)) continue;
     const bool integers = how.integers && out.value_ranges(node.inputs[0]) >= 0;

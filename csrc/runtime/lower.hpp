@@ -10,10 +10,11 @@ namespace fastsr {
 struct Lowering {
   bool winograd = true;   // may that algorithm be taken; without it every convolution is direct, and in floats
   bool integers = false;  // may convolutions be in integers: those whose input's ranges the file knows
+  bool bf16 = false;      // are convolutions in bf16, but for those that read the image
 };
 
 inline bool operator==(const Lowering& a, const Lowering& b) {
-  return a.winograd == b.winograd && a.integers == b.integers;
+  return a.winograd == b.winograd && a.integers == b.integers && a.bf16 == b.bf16;
 }
 
 Graph lower(const Graph& graph, const Lowering& how);

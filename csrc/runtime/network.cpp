@@ -62,6 +62,7 @@ bool Network::pack() {
   convs_.resize(nodes.size());
   winograds_.resize(nodes.size());
   winograd9s_.resize(nodes.size());
+  bf16s_.resize(nodes.size());
   quantizers_.resize(nodes.size() + 1);
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = nodes[i];
@@ -78,6 +79,9 @@ bool Network::pack() {
     bool packed = false;
     switch (node.algorithm) {
       case Algorithm::direct: packed = pack_conv(node, weight, bias, *kernels_, convs_[i]); break;
+      case Algorithm::direct_bf16:
+        packed = pack_bf16(node, weight, bias, kernels_->max_block, kernels_->bf16_tiles, bf16s_[i]);
+        break;
       case Algorithm::winograd9: packed = pack_winograd9(node, weight, bias, max_block, winograd9s_[i]); break;
       case Algorithm::winograd9_int:
         packed = pack_winograd9_int(node, weight, bias, quantizer(node.inputs[0]), max_block, winograd9s_[i]);

@@ -94,6 +94,7 @@ class Network {
   const PackedConv& conv(int node) const { return convs_[static_cast<std::size_t>(node)]; }
   const PackedWinograd& winograd(int node) const { return winograds_[static_cast<std::size_t>(node)]; }
   const PackedWinograd9& winograd9(int node) const { return winograd9s_[static_cast<std::size_t>(node)]; }
+  const PackedBf16& bf16(int node) const { return bf16s_[static_cast<std::size_t>(node)]; }
   const Quantizer& quantizer(int value) const { return quantizers_[static_cast<std::size_t>(value)]; }
 
  private:
@@ -111,6 +112,7 @@ class Network {
   std::vector<PackedConv> convs_;  // of each node; empty for other operations
   std::vector<PackedWinograd> winograds_;
   std::vector<PackedWinograd9> winograd9s_;
+  std::vector<PackedBf16> bf16s_;
   std::vector<Quantizer> quantizers_;  // of each value; empty where it is not in cells
   std::mutex mutex_;
   std::vector<std::unique_ptr<Session>> idle_;  // guarded by mutex_; all of the call that ran last

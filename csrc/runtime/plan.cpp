@@ -133,6 +133,7 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     const int inputs = p.graph->value_words(node.inputs[0]);
     std::size_t size = 0;
     if (node.in_tiles()) size = winograd_scratch(inputs, node.channels, kMaxGroups).size;
+    if (node.algorithm == Algorithm::direct_bf16) size = at(node.channels * kBf16Stripe);
     if (node.in_parts()) size = winograd9_scratch(inputs, node.channels);
     plan.scratch_floats = std::max(plan.scratch_floats, size);
   }

@@ -265,6 +265,7 @@ void Session::do_piece(Work& work, std::int64_t piece, int thread) {
     case NodeOp::conv:
       switch (network_->graph().nodes[at(stage.node)].algorithm) {
         case Algorithm::direct: return conv_row(stage.node, y, segment);
+        case Algorithm::direct_bf16: return bf16_row(stage.node, y, segment, thread);
         case Algorithm::winograd:
         case Algorithm::winograd_int: return winograd_piece(work, stage.node, piece, thread);
         case Algorithm::winograd9:
@@ -334,6 +335,7 @@ int Session::bind_steps(const Node& node, std::int64_t y, BoundStep* bound) cons
       const int other = node.inputs[at(step.input)];
       b.other_pitch = pitch(other);
       b.other_scale = network_->quantizer(other).scale.data();
+      b.other_bf16 = network_->graph().value_layout(other) == Layout::bf16;
       // The rows of tiles have their operands in their groups.
       if (!node.in_tiles()) b.other = row(other, y, columns_[at(value)].begin);
     }
@@ -362,6 +364,31 @@ void Session::conv_row(int index, std::int64_t y, std::int64_t segment) {
   a.steps = steps;
   a.step_count = bind_steps(node, y, steps);
   network_->kernels().conv(a);
+}
+
+void Session::bf16_row(int index, std::int64_t y, std::int64_t segment, int thread) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1;
+  const Range columns = columns_[at(value)];
+  const std::int64_t height = plan_.height * node.scale;
+  Bf16Row a;
+  a.conv = &network_->bf16(index);
+  for (int ky = 0; ky < node.kernel_h; ++ky) {
+    const std::int64_t iy = y + ky - node.kernel_h / 2;
+    a.rows[ky] = iy >= 0 && iy < height ? row(input, iy, columns.begin) : nullptr;
+  }
+  a.x_pitch = pitch(input);
+  a.y = row(value, y, columns.begin);
+  a.y_pitch = pitch(value);
+  a.y_bf16 = node.layout == Layout::bf16;
+  a.width = columns.size();
+  a.x0 = segment * kSegment;
+  a.x1 = std::min(a.x0 + kSegment, a.width);
+  BoundStep steps[kMaxSteps];
+  a.steps = steps;
+  a.step_count = bind_steps(node, y, steps);
+  a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
+  network_->kernels().conv_bf16(a);
 }
 
 void Session::winograd_piece(const Work& work, int index, std::int64_t piece, int thread) {
@@ -475,6 +502,16 @@ void Session::winograd9_piece(const Work& work, int index, std::int64_t piece, i
 void Session::relayout_row(int index, std::int64_t y) {
   const int input = network_->graph().nodes[at(index)].inputs[0], value = index + 1;
   const Range columns = columns_[at(input)], blocks = blocks_of(columns_[at(value)]);
+  if (network_->graph().value_layout(value) == Layout::bf16) {
+    Bf16Copy a;
+    a.x = row(input, y, columns_[at(value)].begin);
+    a.x_pitch = pitch(input);
+    a.y = row(value, y, columns_[at(value)].begin);
+    a.y_pitch = pitch(value);
+    a.channels = network_->graph().value_channels(value);
+    a.width = columns_[at(value)].size();
+    return network_->kernels().copy_bf16(a);
+  }
   RelayoutRow a;
   a.x = row(input, y, columns.begin);
   a.x_pitch = pitch(input);
