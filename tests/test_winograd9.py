@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_engine import ALL_LEVELS, run, same_bits
+from test_engine import INTEGER_LEVELS, run, same_bits
 
 from fastsr import _native
 from fastsr.graph import reference
@@ -43,7 +43,7 @@ CASES = [(1, 4, 3, {}), (2, 5, 3, {"winograd9_int"}), (2, 64, 1, {"winograd9_int
 def test_near_float64_and_same_bits(factor, channels, outputs, in_integers, integers, random_image):
     model = network_with(factor, channels, outputs)
     native, graph = _native.Model(model.to_bytes()), model.graph(factor, 3)
-    networks = [native.network(factor, 3, level, integers=integers) for level in ALL_LEVELS]
+    networks = [native.network(factor, 3, level, integers=integers) for level in INTEGER_LEVELS]
     used = set(networks[0].algorithms.values())
     assert used >= ((set(in_integers) or {"winograd9"}) if integers else {"winograd9", "winograd"})
     for h, w in SHAPES:
