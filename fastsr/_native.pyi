@@ -59,7 +59,13 @@ class Model:
     @property
     def sha256(self) -> str: ...
     def network(
-        self, scale: int, channels: int, isa: str = "", winograd: bool = True, integers: bool = False, bf16: bool = False
+        self,
+        scale: int,
+        channels: int,
+        isa: str = "",
+        winograd: bool = True,
+        integers: bool = False,
+        bf16: bool = False,
     ) -> Network: ...
 
 def isa_levels() -> dict[str, dict[str, Any]]: ...

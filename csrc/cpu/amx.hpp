@@ -7,7 +7,8 @@
 namespace {
 
 struct HardwareTiles {
-  // Tiles 0 to 3 have `channels` rows of 16 floats, 4 and 5 `channels` rows of `cells` cells, 6 and 7 `cells` rows of 16.
+  // Tiles 0 to 3 have `channels` rows of 16 floats, 4 and 5 `channels` rows of `cells` cells, 6 and 7 `cells` rows
+  // of 16.
   static void configure(int channels, int cells) {
     struct alignas(64) {
       std::uint8_t palette = 1, start_row = 0, reserved[14] = {};

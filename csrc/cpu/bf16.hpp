@@ -1,9 +1,10 @@
 // Direct convolution of bf16 values, with sums in floats: for processors that multiply pairs of them in one instruction
 // (AVX-512 BF16), or whole tiles (AMX). Elsewhere it runs, too, but fp32 is faster.
 //
-// A row of bf16 values is a plain row of cells: two neighbouring channels of a pixel in 32 bits, the even one in the low
-// half. Inputs and weights are rounded half to even; bias and steps are in floats. Results are the same whatever the
-// strip, the threads or the region, but depend on the level: instructions add up their products in orders of their own.
+// A row of bf16 values is a plain row of cells: two neighbouring channels of a pixel in 32 bits, the even one in the
+// low half. Inputs and weights are rounded half to even; bias and steps are in floats. Results are the same whatever
+// the strip, the threads or the region, but depend on the level: instructions add up their products in orders of their
+// own.
 #pragma once
 
 #include <cstddef>
@@ -16,15 +17,15 @@
 
 namespace fastsr {
 
-constexpr int kBf16Stripe = 96;  // columns whose sums are kept at once: whole vectors, register blocks and tiles
+constexpr int kBf16Stripe = 96;   // columns whose sums are kept at once: whole vectors, register blocks and tiles
 constexpr int kTileColumns = 16;  // AMX: the pixels of a tile, and the most rows that one has
 
 // AMX: output channels and cells are cut into tiles of equal size, of which the last may overlap the one before; then
 // its weights of cells that were seen are zero.
 struct TileShape {
-  int channels = 0;       // output channels of a tile
+  int channels = 0;  // output channels of a tile
   int channel_tiles = 0;
-  int cells = 0;          // of a tile
+  int cells = 0;  // of a tile
   int cell_tiles = 0;
 
   int first_channel(int tile, int all) const { return tile + 1 < channel_tiles ? tile * channels : all - channels; }

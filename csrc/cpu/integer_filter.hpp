@@ -1,5 +1,5 @@
-// An output channel's transformed weights as integers, all with one factor: the largest for which the weights stay in 16
-// bits, and every sum of products in 32, whatever the image.
+// An output channel's transformed weights as integers, all with one factor: the largest for which the weights stay in
+// 16 bits, and every sum of products in 32, whatever the image.
 #pragma once
 
 #include <cstdint>

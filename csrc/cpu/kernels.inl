@@ -374,10 +374,10 @@ void store_row(const StoreRow& a) {
 }  // namespace
 }  // namespace fastsr
 
+#include "cpu/bf16.inl"
+#include "cpu/shuffle.inl"
 #include "cpu/winograd.inl"
 #include "cpu/winograd9.inl"
-#include "cpu/shuffle.inl"
-#include "cpu/bf16.inl"
 
 namespace fastsr {
 namespace {
@@ -423,8 +423,7 @@ const Kernels FASTSR_VNNI = make_kernels<InIntegersVnni, InVectors<ByFloats>, vn
 namespace {
 std::atomic<std::uint64_t> bf16_calls{0}, amx_calls{0};
 }
-const Kernels FASTSR_BF16 =
-    make_kernels<InIntegersVnni, InVectors<ByPairs>, bf16_calls>(FASTSR_LEVEL_NAME "_bf16");
+const Kernels FASTSR_BF16 = make_kernels<InIntegersVnni, InVectors<ByPairs>, bf16_calls>(FASTSR_LEVEL_NAME "_bf16");
 const Kernels FASTSR_AMX = make_kernels<InIntegersVnni, InTiles<HardwareTiles>, amx_calls>("amx_bf16", true);
 #endif
 

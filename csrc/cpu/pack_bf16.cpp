@@ -29,8 +29,8 @@ bool pack_bf16(const Node& node, const float* weight, const float* bias, int max
   cut_tiles(out.inputs, out.tiles.cells, out.tiles.cell_tiles);
   const TileShape& tiles = out.tiles;
   const int taps = node.kernel_h * node.kernel_w;
-  const int count = in_tiles ? tiles.channels * tiles.channel_tiles * tiles.cells * tiles.cell_tiles
-                             : out.channels * out.inputs;
+  const int count =
+      in_tiles ? tiles.channels * tiles.channel_tiles * tiles.cells * tiles.cell_tiles : out.channels * out.inputs;
   if (!out.weights.allocate(static_cast<std::size_t>(count) * static_cast<std::size_t>(taps)) ||
       !out.bias.allocate(static_cast<std::size_t>(out.channels))) {
     return false;
@@ -61,8 +61,8 @@ bool pack_bf16(const Node& node, const float* weight, const float* bias, int max
     return true;
   }
   for (const WinogradBlock& part : cut_evenly(0, out.channels, max_block)) {
-    out.blocks.push_back({part.k0, part.count, 0,
-                          static_cast<std::size_t>(to - reinterpret_cast<Cell*>(out.weights.data()))});
+    out.blocks.push_back(
+        {part.k0, part.count, 0, static_cast<std::size_t>(to - reinterpret_cast<Cell*>(out.weights.data()))});
     for (int ky = 0; ky < node.kernel_h; ++ky) {
       for (int cell = 0; cell < out.inputs; ++cell) {
         for (int kx = 0; kx < node.kernel_w; ++kx) {

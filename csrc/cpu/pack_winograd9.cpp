@@ -1,6 +1,5 @@
-#include "cpu/winograd9.hpp"
-
 #include "cpu/integer_filter.hpp"
+#include "cpu/winograd9.hpp"
 
 namespace fastsr {
 namespace {

@@ -1,7 +1,8 @@
 // 9x9 kernels with few output channels, as the last layer of SRGAN's generator has: nine kernels of 3x3, each by
 // Winograd's F(3x3, 3x3) with 25 products for 9 output pixels (the parts' sum: Huang et al., "DWM: a decomposable
-// Winograd method for convolution acceleration", 2020). Tiles are as large as parts, so part (s, t) of tile (i, j) reads
-// the inputs of tile (i + s, j + t): each is transformed once for all nine, and of 81 products for a pixel 25 are left.
+// Winograd method for convolution acceleration", 2020). Tiles are as large as parts, so part (s, t) of tile (i, j)
+// reads the inputs of tile (i + s, j + t): each is transformed once for all nine, and of 81 products for a pixel 25 are
+// left.
 //
 // Tile (i, j) is rows 3 i to 3 i + 2 and columns 3 j to 3 j + 2 of the image, and its inputs begin 4 pixels before it.
 // The sums of a tile are over part rows, each over (input channel, part column), in that order.
@@ -17,11 +18,11 @@
 
 namespace fastsr {
 
-constexpr int kPartRows = 3;     // output rows, and columns, of a tile; of a part of the kernel, too
-constexpr int kParts = 3;        // down, and across
-constexpr int kPartInputs = 5;   // input rows, and columns, of a tile
-constexpr int kPartTerms = 25;   // products of a tile and a part
-constexpr int kPartLanes = 48;   // tiles whose inputs are transformed at once
+constexpr int kPartRows = 3;    // output rows, and columns, of a tile; of a part of the kernel, too
+constexpr int kParts = 3;       // down, and across
+constexpr int kPartInputs = 5;  // input rows, and columns, of a tile
+constexpr int kPartTerms = 25;  // products of a tile and a part
+constexpr int kPartLanes = 48;  // tiles whose inputs are transformed at once
 constexpr int kPartTiles = kPartLanes - (kParts - 1);  // of which so many are complete
 constexpr int kMaxPartOutputs = 4;                     // output channels up to which the algorithm pays
 constexpr int kLeastPartInputs = 4;                    // input channels from which on
@@ -50,15 +51,15 @@ struct Winograd9Row {
   const float* x[kPartInputs] = {};  // or cells; at the first input column; nullptr: outside of the image
   std::ptrdiff_t x_pitch = 0;
   std::int64_t u = 0;
-  int tiles = 0;                  // side by side, at most kPartTiles
-  float* y[kPartRows] = {};       // of the complete tiles, at their first column; nullptr: not wanted
+  int tiles = 0;             // side by side, at most kPartTiles
+  float* y[kPartRows] = {};  // of the complete tiles, at their first column; nullptr: not wanted
   std::ptrdiff_t y_pitch = 0;
-  int y_width = 0;                // columns that exist
-  bool last = false;              // of the row
+  int y_width = 0;    // columns that exist
+  bool last = false;  // of the row
   const BoundStep* steps[kPartRows] = {};
   int step_count = 0;
-  std::int64_t y_begin = 0;       // the first column, as the steps' operands count
-  float* scratch = nullptr;       // the same for each u
+  std::int64_t y_begin = 0;  // the first column, as the steps' operands count
+  float* scratch = nullptr;  // the same for each u
 };
 
 // Transform a (K, C, 9, 9) weight; max_block: rows of a level's register block. False: no memory.

@@ -55,8 +55,8 @@ struct Node {
   ResizeMode mode = ResizeMode::nearest;
   float cubic_a = -0.5f;
 
-  int ranges = -1;        // tensor (2, channels / range_span): the least and the largest value, or -1: not known
-  int range_span = 1;     // so many channels side by side have one range
+  int ranges = -1;     // tensor (2, channels / range_span): the least and the largest value, or -1: not known
+  int range_span = 1;  // so many channels side by side have one range
 
   int input_channels = 0;  // of inputs[0]
   int channels = 0;        // of the output

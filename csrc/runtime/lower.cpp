@@ -65,7 +65,8 @@ Layout wanted_layout(const Graph& graph, const Node& node, std::size_t n) {
 }
 
 // A 9x9 layer reads cells behind a pixel shuffle by two whose ranges are known, where nobody else reads what lies
-// between it and the 3x3 layer before: the shuffle moves halves of cells, so the channels that it makes one share a range.
+// between it and the 3x3 layer before: the shuffle moves halves of cells, so the channels that it makes one share a
+// range.
 void choose_cells_before_parts(Graph& graph) {
   std::vector<int> readers(graph.nodes.size() + 1);
   for (const Node& node : graph.nodes) {
@@ -163,8 +164,7 @@ Graph with_relayouts(const Graph& graph) {
       Node node;
       node.op = NodeOp::relayout;
       const char* const what[] = {"tiles of ", "cells of ", "bf16 of "};
-      node.name = what[kind(layout)] +
-                  (of == 0 ? std::string("the image") : graph.nodes[at(of - 1)].name);
+      node.name = what[kind(layout)] + (of == 0 ? std::string("the image") : graph.nodes[at(of - 1)].name);
       node.inputs = {value[at(of)]};
       node.input_channels = node.channels = graph.value_channels(of);
       node.scale = graph.value_scale(of);
@@ -220,7 +220,8 @@ Graph lower(const Graph& graph, const Lowering& how) {
 
 bool feeds_parts(const Graph& graph, int value) {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
-    return node.inputs[0] == value && (node.in_parts() || (node.layout == Layout::cells && node.op == NodeOp::pixel_shuffle));
+    return node.inputs[0] == value &&
+           (node.in_parts() || (node.layout == Layout::cells && node.op == NodeOp::pixel_shuffle));
   });
 }
 

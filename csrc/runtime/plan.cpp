@@ -21,7 +21,6 @@ constexpr std::int64_t kWidePanel = 1024;  // panels that nobody's budget asked 
 constexpr std::int64_t kNarrowPanel = 16;  // nor any panel than this: the halo around it would be most of the work
 constexpr std::int64_t kFewPanels = 8;     // so many are looked at one by one
 constexpr std::int64_t kFar = 1 << 20;     // far from every border
-constexpr int kTilePeriod = 12;            // pixels after which tiles of 3 and of 4 begin alike
 constexpr std::size_t kLineFloats = kCacheLine / sizeof(float);
 constexpr std::int64_t kFloatsPerLine = static_cast<std::int64_t>(kCacheLine / sizeof(float));
 

@@ -14,6 +14,8 @@
 
 namespace fastsr {
 
+constexpr int kTilePeriod = 12;  // pixels after which tiles of 3 and of 4 begin alike
+
 // How a stage's output rows follow from its input rows: output row y reads y / factor +- halo.
 // Rows and columns are made `tile` at a time: rows from those with y mod tile == row_anchor on.
 struct Reach {

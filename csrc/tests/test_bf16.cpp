@@ -1,5 +1,5 @@
-// Convolution of bf16 values, at every ISA level, and as AMX does it on tiles that are emulated here: against plain loops
-// in double over the rounded inputs and weights.
+// Convolution of bf16 values, at every ISA level, and as AMX does it on tiles that are emulated here: against plain
+// loops in double over the rounded inputs and weights.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -188,8 +188,8 @@ void test(const Case& c) {
             const int from = x + kx - c.kernel / 2;
             if (from < 0 || from >= c.width) continue;
             const float w = in.weight[at(((k * c.channels + ch) * c.kernel + ky) * c.kernel + kx)];
-            const double product = double{nearest_bf16(w)} *
-                                   double{nearest_bf16(in.rows[at(ky)][at(ch * in.pitch + kRowPad + from)])};
+            const double product =
+                double{nearest_bf16(w)} * double{nearest_bf16(in.rows[at(ky)][at(ch * in.pitch + kRowPad + from)])};
             sum += product;
             all += std::fabs(product);
           }
