@@ -247,7 +247,7 @@ def test_other_back_ends_give_the_same_picture(backend, random_image):
 def test_auto_says_what_it_took():
     sr = fastsr.load()
     assert (sr.backend, sr.name, sr.scale) == ("native", "fmen", 4)
-    assert sr.isa in ("scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni")
+    assert sr.isa in ("scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx_bf16")
     assert fastsr.backends()["native"] is None
 
 

@@ -133,14 +133,17 @@ def test_same_bits_as_python(library, name, scale, channels, random_image):
             assert got.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.parametrize(("value", "precision"), [(1, "int8"), (2, "bf16")])
 @pytest.mark.parametrize(("channels", "name", "scale"), NETWORKS)
-def test_same_bits_as_python_in_integers(library, name, scale, channels, random_image):
+def test_same_bits_as_python_in_every_precision(library, name, scale, channels, value, precision, random_image):
     model = library.open(open_model(name, scale).to_bytes())
     x = random_image(11, 67, channels, "uint8")
-    wanted = fastsr.upscale(x, name, scale=scale, backend="native", precision="int8")
+    wanted = fastsr.upscale(x, name, scale=scale, backend="native", precision=precision)
     assert not np.array_equal(wanted, fastsr.upscale(x, name, scale=scale, backend="native"))
-    assert model.upscale(x, scale, precision=1).tobytes() == wanted.tobytes()
-    assert model.stream(x, scale, push=2, pull=9, threads=2, strip_rows=3, precision=1).tobytes() == wanted.tobytes()
+    assert model.upscale(x, scale, precision=value).tobytes() == wanted.tobytes()
+    assert (
+        model.stream(x, scale, push=2, pull=9, threads=2, strip_rows=3, precision=value).tobytes() == wanted.tobytes()
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ BASELINES = [("bicubic", 3), ("bilinear", 2), ("nearest", 4)]
 SHAPES = [(1, 1), (1, 29), (31, 1), (2, 2), (7, 13), (17, 67), (5, 211)]
 UNIT = (1.0, 0.0, 1.0, 0.0, 0.0, 0.0)  # values as they are
 ALL_LEVELS = [name for name, level in _native.isa_levels().items() if level["usable"]]
-LEVELS = [name for name in ALL_LEVELS if not name.endswith("_vnni")]  # those differ in integers only: test_int8.py
+INTEGER_LEVELS = [n for n in ALL_LEVELS if not n.endswith("_bf16")]  # those differ in bf16 only: test_bf16.py
+LEVELS = [n for n in ALL_LEVELS if "_" not in n]  # and these in integers: test_int8.py
 
 
 def native_model(name, scale):

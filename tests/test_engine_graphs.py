@@ -12,7 +12,7 @@ from fastsr.graph.compiler import assemble
 from fastsr.upscaler import Upscaler
 
 UNIT = (1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-LEVELS = [n for n, level in _native.isa_levels().items() if level["usable"] and not n.endswith("_vnni")]
+LEVELS = [n for n, level in _native.isa_levels().items() if level["usable"] and "_" not in n]
 
 
 def run(network, x, box=None, **options):

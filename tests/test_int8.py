@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_engine import ALL_LEVELS, native_model, run, same_bits
+from test_engine import ALL_LEVELS, INTEGER_LEVELS, native_model, run, same_bits
 from test_winograd import three_layers
 
 import fastsr
@@ -74,8 +74,8 @@ def rounded_to_steps(model, graph, x):
 def test_same_bits_for_threads_strips_and_levels(name, scale, h, w, random_image):
     _, native = native_model(name, scale)
     x = random_image(h, w, 3, "float32")
-    wanted = run(native.network(scale, 3, ALL_LEVELS[-1], integers=True), x, threads=1, strip=h)
-    for level in ALL_LEVELS[1:]:
+    wanted = run(native.network(scale, 3, INTEGER_LEVELS[-1], integers=True), x, threads=1, strip=h)
+    for level in INTEGER_LEVELS[1:]:
         network = native.network(scale, 3, level, integers=True)
         for threads, strip in ((1, 3), (2, 1), (4, 8)):
             assert same_bits(run(network, x, threads=threads, strip=strip), wanted), (level, threads, strip)
@@ -122,7 +122,7 @@ def test_no_worse_than_the_twin_that_rounds_to_the_same_steps(name, scale, rando
     assert 0.6 * least < error < 1.4 * least < 4e-3
 
 
-@pytest.mark.parametrize("level", ALL_LEVELS)
+@pytest.mark.parametrize("level", INTEGER_LEVELS)
 @pytest.mark.parametrize(("channels", "middle"), [(11, 12), (13, 11), (50, 16), (11, 65), (64, 130)])
 def test_every_level_on_odd_channels(level, channels, middle, random_image):
     """Cells of odd channels, register blocks and passes of every remainder, with every kind of step."""
@@ -176,7 +176,7 @@ def test_random_graphs(seed, random_image):
     native, graph = _native.Model(model.to_bytes()), model.graph(1, 3)
     x = random_image(13, 70, 3, "float32")
     try:
-        networks = [native.network(1, 3, level, integers=True) for level in ALL_LEVELS]
+        networks = [native.network(1, 3, level, integers=True) for level in INTEGER_LEVELS]
     except OptionError:
         assert not any(
             isinstance(n, Conv) and n.inputs[0] in graph.ranges and model.tensors[n.weight].shape[2:] == (3, 3)

@@ -73,10 +73,11 @@ def test_every_level_on_odd_channels(level, channels, middle, random_image):
 
 
 def test_layers_are_chosen_whatever_the_image():
-    """3x3 in one group with enough channels is Winograd's; the rest is direct."""
+    """3x3 in one group with enough channels is Winograd's, and 9x9 with few outputs; the rest is direct."""
     model, native = native_model("srresnet", 4)
     network = native.network(4, 3)
-    kernels = {n.name: model.tensors[n.weight].shape[2:] for n in model.graph(4, 3).nodes if isinstance(n, Conv)}
-    assert {(3, 3), (9, 9)} <= set(kernels.values())
-    assert network.algorithms == {n: "winograd" if k == (3, 3) else "direct" for n, k in kernels.items()}
+    kernels = {n.name: model.tensors[n.weight].shape for n in model.graph(4, 3).nodes if isinstance(n, Conv)}
+    assert {(64, 3, 9, 9), (64, 64, 3, 3), (3, 64, 9, 9)} <= set(kernels.values())
+    by_kernel = {(64, 3, 9, 9): "direct", (3, 64, 9, 9): "winograd9"}
+    assert network.algorithms == {n: by_kernel.get(k, "winograd") for n, k in kernels.items()}
     assert set(native.network(4, 3, winograd=False).algorithms.values()) == {"direct"}

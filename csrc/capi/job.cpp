@@ -43,12 +43,12 @@ Status read_job(fsr_model& model, const fsr_options* options, PixelType type, in
   FASTSR_TRY(check_most("scale", job.options.scale, kMostScale));
   FASTSR_TRY(check_most("threads", job.options.threads, kMostThreads));
   FASTSR_TRY(check_most("strip_rows", job.options.strip_rows, kMostStripRows));
-  FASTSR_TRY(check_most("precision", job.options.precision, FSR_INT8));
+  FASTSR_TRY(check_most("precision", job.options.precision, FSR_BF16));
   Result<Mapping> mapping = mapping_of(type, job.options.value_low, job.options.value_high);
   if (!mapping.ok()) return mapping.status();
   job.mapping = mapping.value();
   const std::uint32_t scale = job.options.scale ? job.options.scale : usual_scale(model, channels);
-  const Lowering how{true, job.options.precision == FSR_INT8};
+  const Lowering how{true, job.options.precision == FSR_INT8, job.options.precision == FSR_BF16};
   Result<Network*> network = model.model->network(static_cast<int>(scale), channels, *model.kernels, how);
   if (!network.ok()) return network.status();
   job.network = network.value();

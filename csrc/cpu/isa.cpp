@@ -4,6 +4,10 @@
 
 #if defined(FASTSR_X86)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace fastsr {
@@ -11,10 +15,24 @@ namespace fastsr {
 #if defined(FASTSR_X86)
 namespace {
 
-// AVX-VNNI, which is VNNI without AVX-512 (leaf 7.1, EAX bit 4); compilers' own probes do not all know it.
-bool has_avx_vnni() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
+enum class Register { eax, ebx, ecx, edx };
+
+// What compilers' own probes do not all know: a bit of CPUID.
+bool has(unsigned leaf, unsigned subleaf, Register where, int bit) {
+  unsigned r[4] = {};
+  return __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]) != 0 &&
+         (r[static_cast<int>(where)] >> bit & 1u) != 0;
+}
+
+// Whether tiles of bf16 are there, and the system lets this process use them: Linux wants to be asked.
+bool may_use_amx() {
+  if (!has(7, 0, Register::edx, 22) || !has(7, 0, Register::edx, 24)) return false;
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, the state's component
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 }  // namespace
@@ -28,9 +46,13 @@ const std::vector<IsaLevel>& isa_levels() {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
     list.push_back({&kAvx2, avx2});
-    list.push_back({&kAvx2Vnni, avx2 && has_avx_vnni()});
+    list.push_back({&kAvx2Vnni, avx2 && has(7, 1, Register::eax, 4)});
     list.push_back({&kAvx512, avx512});
-    list.push_back({&kAvx512Vnni, avx512 && __builtin_cpu_supports("avx512vnni")});
+    const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    const bool bf16 = vnni && has(7, 1, Register::eax, 5);
+    list.push_back({&kAvx512Vnni, vnni});
+    list.push_back({&kAvx512Bf16, bf16});
+    list.push_back({&kAmxBf16, bf16 && may_use_amx()});
 #endif
     return list;
   }();

@@ -16,61 +16,17 @@
 
 #include "core/aligned.hpp"
 #include "core/image.hpp"
+#include "cpu/bf16.hpp"
+#include "cpu/conv.hpp"
 #include "cpu/quantizer.hpp"
 #include "cpu/winograd.hpp"
+#include "cpu/winograd9.hpp"
 #include "graph/graph.hpp"
 #include "graph/resize.hpp"
 
 namespace fastsr {
 
-constexpr int kRowPad = 16;
-constexpr int kMaxKernelRows = 31;
-constexpr int kMaxSteps = 64;
-
-// One step, bound to the rows of a call.
-struct BoundStep {
-  StepOp op = StepOp::relu;
-  float a = 0;
-  float b = 0;
-  const float* tensor0 = nullptr;
-  const float* tensor1 = nullptr;
-  const float* other = nullptr;  // column 0, channel 0 of the other operand's row
-  std::ptrdiff_t other_pitch = 0;
-  const float* other_scale = nullptr;  // packed: of each channel
-};
-
-// A block of output channels that a kernel computes at once. Weights: [kh][c_per_group][kw][count].
-struct ConvBlock {
-  int k0 = 0;     // first output channel
-  int count = 0;  // output channels
-  int c0 = 0;     // first input channel of its group
-  std::size_t weights = 0;
-};
-
-struct PackedConv {
-  int kernel_h = 1;
-  int kernel_w = 1;
-  int c_per_group = 0;
-  int channels = 0;  // K
-  std::vector<ConvBlock> blocks;
-  AlignedFloats weights;
-  AlignedFloats bias;  // K, zeros where the node has none
-};
-
-// y[k][x] = steps(bias[k] + sum over (ky, c, kx) of w[k][c][ky][kx] * rows[ky][c][x + kx - kw / 2]), in that order,
-// for x0 <= x < x1; rows[ky] == nullptr lies outside the image.
-struct ConvRow {
-  const PackedConv* conv = nullptr;
-  const float* rows[kMaxKernelRows] = {};
-  std::ptrdiff_t x_pitch = 0;
-  float* y = nullptr;
-  std::ptrdiff_t y_pitch = 0;
-  std::int64_t x0 = 0;
-  std::int64_t x1 = 0;
-  std::int64_t width = 0;  // of the whole row: the segment that ends here clears the pad
-  const BoundStep* steps = nullptr;
-  int step_count = 0;
-};
+constexpr int kMaxShuffle = 16;
 
 // y[c][x] = steps(x[c][x]).
 struct PointwiseRow {
@@ -85,10 +41,14 @@ struct PointwiseRow {
 };
 
 // factor output rows from one input row: y[dy][c][f x + dx] = x[(c f + dy) f + dx][x].
+// The input is plain; tiled; or packed, then factor is 2, channels that become one have one step, and y is in cells.
 struct ShuffleRow {
-  const float* x = nullptr;
-  std::ptrdiff_t x_pitch = 0;
-  float* y[16] = {};
+  const float* x = nullptr;  // plain: column 0; else the first block
+  Layout x_layout = Layout::plain;
+  std::ptrdiff_t x_pitch = 0;  // plain
+  std::int64_t x_begin = 0;    // tiled, packed: column 0, from the first block's column 0
+  std::int64_t blocks = 0;     // likewise
+  float* y[kMaxShuffle] = {};
   std::ptrdiff_t y_pitch = 0;
   int channels = 0;  // of y
   int factor = 1;
@@ -155,9 +115,14 @@ struct Kernels {
   const char* name;
   int max_block;       // output channels of the largest ConvBlock
   int max_tile_block;  // and of the largest WinogradBlock
+  bool bf16_tiles;     // weights of conv_bf16 are for AMX
   void (*conv)(const ConvRow&);
+  void (*conv_bf16)(const Bf16Row&);
+  void (*copy_bf16)(const Bf16Copy&);
   void (*winograd)(const WinogradPiece&);
   void (*winograd_int)(const WinogradPiece&);
+  void (*winograd9)(const Winograd9Row&);
+  void (*winograd9_int)(const Winograd9Row&);
   void (*relayout)(const RelayoutRow&);
   void (*pack)(const RelayoutRow&);
   void (*pointwise)(const PointwiseRow&);
@@ -174,6 +139,8 @@ extern const Kernels kAvx2;
 extern const Kernels kAvx2Vnni;
 extern const Kernels kAvx512;
 extern const Kernels kAvx512Vnni;
+extern const Kernels kAvx512Bf16;  // and VNNI
+extern const Kernels kAmxBf16;     // and both
 
 // Reorder a (K, C / groups, kh, kw) weight for a level. Returns false when there is no memory.
 bool pack_conv(const Node& node, const float* weight, const float* bias, const Kernels& kernels, PackedConv& out);

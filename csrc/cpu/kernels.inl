@@ -64,6 +64,12 @@ inline Vec tanh_vec(Vec x) {
 
 // ---- steps ----
 
+inline Vec operand_of(const BoundStep& s, int channel, std::int64_t x) {
+  if (!s.other_bf16) return load(s.other + channel * s.other_pitch + x);
+  const Cells pair = as_cells(load(s.other + channel / 2 * s.other_pitch + x));
+  return channel % 2 == 0 ? bf16_even(pair) : bf16_odd(pair);
+}
+
 inline Vec apply_step(const BoundStep& s, Vec v, int channel, std::int64_t x) {
   const Vec zero = broadcast(0.0f);
   switch (s.op) {
@@ -74,8 +80,8 @@ inline Vec apply_step(const BoundStep& s, Vec v, int channel, std::int64_t x) {
     case StepOp::tanh: return tanh_vec(v);
     case StepOp::clip: return min(max(v, broadcast(s.a)), broadcast(s.b));
     case StepOp::affine: return fma(v, broadcast(s.tensor0[channel]), broadcast(s.tensor1[channel]));
-    case StepOp::add: return add(v, load(s.other + channel * s.other_pitch + x));
-    case StepOp::mul: return mul(v, load(s.other + channel * s.other_pitch + x));
+    case StepOp::add: return add(v, operand_of(s, channel, x));
+    case StepOp::mul: return mul(v, operand_of(s, channel, x));
   }
   return v;
 }
@@ -203,20 +209,6 @@ void pointwise(const PointwiseRow& a) {
     }
   }
   clear_pad(a.y, a.y_pitch, a.channels, a.width);
-}
-
-void shuffle(const ShuffleRow& a) {
-  const int f = a.factor;
-  for (int c = 0; c < a.channels; ++c) {
-    for (int dy = 0; dy < f; ++dy) {
-      float* y = a.y[dy] + c * a.y_pitch;
-      for (int dx = 0; dx < f; ++dx) {
-        const float* x = a.x + static_cast<std::ptrdiff_t>((c * f + dy) * f + dx) * a.x_pitch;
-        for (std::int64_t i = 0; i < a.width; ++i) y[i * f + dx] = x[i];
-      }
-    }
-  }
-  for (int dy = 0; dy < f; ++dy) clear_pad(a.y[dy], a.y_pitch, a.channels, a.y_width);
 }
 
 void resize(const ResizeRow& a) {
@@ -382,21 +374,30 @@ void store_row(const StoreRow& a) {
 }  // namespace
 }  // namespace fastsr
 
+#include "cpu/bf16.inl"
+#include "cpu/shuffle.inl"
 #include "cpu/winograd.inl"
+#include "cpu/winograd9.inl"
 
 namespace fastsr {
 namespace {
 
 std::atomic<std::uint64_t> conv_calls{0};
 
-template <class A, std::atomic<std::uint64_t>& calls>
-constexpr Kernels make_kernels(const char* name) {
+// A: products of integers; B: of bf16.
+template <class A, class B, std::atomic<std::uint64_t>& calls>
+constexpr Kernels make_kernels(const char* name, bool bf16_tiles = false) {
   return {name,
           kMaxBlock,
           kMaxTileBlock,
+          bf16_tiles,
           counted<conv, calls, ConvRow>,
+          counted<conv_bf16<B>, calls, Bf16Row>,
+          copy_bf16,
           counted<winograd, calls, WinogradPiece>,
           counted<winograd_int<A>, calls, WinogradPiece>,
+          counted<winograd9<InFloats>, calls, Winograd9Row>,
+          counted<winograd9<A>, calls, Winograd9Row>,
           relayout,
           pack,
           pointwise,
@@ -409,13 +410,21 @@ constexpr Kernels make_kernels(const char* name) {
 
 }  // namespace
 
-const Kernels FASTSR_LEVEL = make_kernels<InIntegers, conv_calls>(FASTSR_LEVEL_NAME);
+const Kernels FASTSR_LEVEL = make_kernels<InIntegers, InVectors<ByFloats>, conv_calls>(FASTSR_LEVEL_NAME);
 
 #if defined(FASTSR_VNNI)
 namespace {
 std::atomic<std::uint64_t> vnni_calls{0};
 }
-const Kernels FASTSR_VNNI = make_kernels<InIntegersVnni, vnni_calls>(FASTSR_LEVEL_NAME "_vnni");
+const Kernels FASTSR_VNNI = make_kernels<InIntegersVnni, InVectors<ByFloats>, vnni_calls>(FASTSR_LEVEL_NAME "_vnni");
+#endif
+
+#if defined(FASTSR_BF16)
+namespace {
+std::atomic<std::uint64_t> bf16_calls{0}, amx_calls{0};
+}
+const Kernels FASTSR_BF16 = make_kernels<InIntegersVnni, InVectors<ByPairs>, bf16_calls>(FASTSR_LEVEL_NAME "_bf16");
+const Kernels FASTSR_AMX = make_kernels<InIntegersVnni, InTiles<HardwareTiles>, amx_calls>("amx_bf16", true);
 #endif
 
 }  // namespace fastsr

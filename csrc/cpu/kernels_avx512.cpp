@@ -1,3 +1,4 @@
+#include "cpu/amx.hpp"
 #include "cpu/kernels.hpp"
 #include "cpu/simd_avx512.hpp"
 
@@ -12,4 +13,6 @@ constexpr int kTileVectors = 3;
 #define FASTSR_LEVEL kAvx512
 #define FASTSR_LEVEL_NAME "avx512"
 #define FASTSR_VNNI kAvx512Vnni
+#define FASTSR_BF16 kAvx512Bf16
+#define FASTSR_AMX kAmxBf16
 #include "cpu/kernels.inl"

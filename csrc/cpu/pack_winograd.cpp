@@ -1,7 +1,6 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
+#include "cpu/integer_filter.hpp"
 #include "cpu/quantizer.hpp"
 #include "cpu/winograd.hpp"
 
@@ -22,9 +21,6 @@ constexpr double kFilter[kTileInputs][3] = {{1.0 / 4, 0, 0},
 // the others; the output's transform divides by them (transform_output_int in winograd.inl).
 constexpr double kTermScale[kTileInputs] = {1, 1, 1, 2, 2, 0.25};
 
-constexpr double kLargestSum = 2147483647;  // of 32 bits
-constexpr double kLargestWeight = 32767;
-
 double term_of(const float* w, int i, int j) {
   double sum = 0;
   for (int a = 0; a < 3; ++a) {
@@ -33,28 +29,17 @@ double term_of(const float* w, int i, int j) {
   return sum;
 }
 
-// Cut `count` channels from k0 on into parts of at most `most`, as few and as even as possible.
-std::vector<WinogradBlock> cut(int k0, int count, int most) {
-  std::vector<WinogradBlock> parts;
-  const int n = (count + most - 1) / most;
-  for (int i = 0; i < n; ++i) {
-    const int begin = i * count / n;
-    parts.push_back({k0 + begin, (i + 1) * count / n - begin});
-  }
-  return parts;
-}
-
 // Lay out the weights; value(k, input, term) is one of them, a float or a cell.
 template <class Number, class Value>
 void lay_out(PackedWinograd& out, int max_block, const Value& value) {
   Number* const begin = reinterpret_cast<Number*>(out.weights.data());
   Number* to = begin;
-  for (const WinogradBlock& cells : cut(0, cells_of(out.channels), kPassChannels / 2)) {  // no pass parts a cell
+  for (const WinogradBlock& cells : cut_evenly(0, cells_of(out.channels), kPassChannels / 2)) {  // no pass parts a cell
     WinogradPass pass;
     pass.k0 = 2 * cells.k0;
     pass.count = std::min(2 * cells.count, out.channels - pass.k0);
     pass.weights = static_cast<std::size_t>(to - begin);
-    pass.blocks = cut(pass.k0, pass.count, max_block);
+    pass.blocks = cut_evenly(pass.k0, pass.count, max_block);
     for (int term = 0; term < kTileTerms; ++term) {
       for (const WinogradBlock& block : pass.blocks) {
         for (int input = 0; input < out.inputs; ++input) {
@@ -77,78 +62,22 @@ bool allocate(PackedWinograd& out, int inputs, int channels, const float* bias) 
   return true;
 }
 
-// One output channel's weights as integers: [term][c].
-class IntegerFilters {
- public:
-  IntegerFilters(const float* weight, int channels, const Quantizer& quantizer) : channels_(channels) {
-    std::vector<double> exact(kTileTerms * static_cast<std::size_t>(channels));
-    double most = 1e-30;  // so that a filter of zeros has a factor too
-    for (int term = 0; term < kTileTerms; ++term) {
-      const int i = term / kTileInputs, j = term % kTileInputs;
-      for (int c = 0; c < channels; ++c) {
-        double& u = exact[index(term, c)];
-        u = term_of(weight + c * 9, i, j) * kTermScale[i] * kTermScale[j] *
-            static_cast<double>(quantizer.scale.data()[c]);
-        most = std::max(most, std::fabs(u));
-      }
-    }
-    std::vector<double> rounded(exact.size());
-    // The largest factor for which the weights stay in 16 bits, and the sums in 32 whatever the image; rounding may
-    // add a little, so the second condition is checked on what came out.
-    double factor = kLargestWeight / most;
-    const double worst = largest_sum(exact, quantizer);
-    if (worst > 0) factor = std::min(factor, kLargestSum / worst);
-    for (;;) {
-      for (std::size_t n = 0; n < exact.size(); ++n) rounded[n] = std::nearbyint(exact[n] * factor);
-      const double sum = largest_sum(rounded, quantizer);
-      if (sum <= kLargestSum) break;
-      factor *= std::min(1 - 1e-4, kLargestSum / sum);
-    }
-    unit_ = static_cast<float>(std::min(1 / factor, double{std::numeric_limits<float>::max()}));
-    values_.assign(rounded.begin(), rounded.end());
-  }
-
-  // What one unit of the sums is worth.
-  float unit() const { return unit_; }
-  Cell pair(int input, int term) const {
-    const auto half = [&](int c) {
-      return c < channels_ ? static_cast<std::uint32_t>(static_cast<std::uint16_t>(values_[index(term, c)])) : 0;
-    };
-    return static_cast<Cell>(half(2 * input) | half(2 * input + 1) << 16);
-  }
-
- private:
-  std::size_t index(int term, int c) const { return static_cast<std::size_t>(term * channels_ + c); }
-
-  // The largest magnitude that a sum of any term can have: the worst pixels in all channels at once.
-  double largest_sum(const std::vector<double>& u, const Quantizer& quantizer) const {
-    double most = 0;
-    for (int term = 0; term < kTileTerms; ++term) {
-      const int i = term / kTileInputs, j = term % kTileInputs;
-      double up = 0, down = 0;
-      for (int c = 0; c < channels_; ++c) {
-        const double low = double{quantizer.low.data()[c]}, high = double{quantizer.high.data()[c]};
-        const double largest = largest_term(i, j, low, high), least = -largest_term(i, j, -high, -low);
-        const double w = u[index(term, c)];
-        up += std::max(w * largest, w * least);
-        down -= std::min(w * largest, w * least);
-      }
-      most = std::max({most, up, down});
-    }
-    return most;
-  }
-
-  int channels_;
-  std::vector<std::int16_t> values_;
-  float unit_ = 0;
-};
-
 // From one channel's panel to the next an odd number of cache lines, so that the terms do not share the cache's sets.
 std::ptrdiff_t panel_of(int channels, int groups) {
   return (std::ptrdiff_t{channels} * groups * kTilesInGroup / kFloatsPerLine | 1) * kFloatsPerLine;
 }
 
 }  // namespace
+
+std::vector<WinogradBlock> cut_evenly(int k0, int count, int most) {
+  std::vector<WinogradBlock> parts;
+  const int n = (count + most - 1) / most;
+  for (int i = 0; i < n; ++i) {
+    const int begin = i * count / n;
+    parts.push_back({k0 + begin, (i + 1) * count / n - begin});
+  }
+  return parts;
+}
 
 WinogradScratch winograd_scratch(int inputs, int channels, int groups) {
   const int passes = (channels + kPassChannels - 1) / kPassChannels;
@@ -180,14 +109,22 @@ bool pack_winograd_int(const Node& node, const float* weight, const float* bias,
       !out.scale.allocate(static_cast<std::size_t>(node.channels))) {
     return false;
   }
-  std::vector<IntegerFilters> filters;
+  std::vector<IntegerFilter> filters;
   filters.reserve(static_cast<std::size_t>(node.channels));
   for (int k = 0; k < node.channels; ++k) {
-    filters.emplace_back(weight + std::ptrdiff_t{k} * node.input_channels * 9, node.input_channels, quantizer);
+    std::vector<double> exact;
+    for (int term = 0; term < kTileTerms; ++term) {
+      const int i = term / kTileInputs, j = term % kTileInputs;
+      for (int c = 0; c < node.input_channels; ++c) {
+        exact.push_back(term_of(weight + (std::ptrdiff_t{k} * node.input_channels + c) * 9, i, j) * kTermScale[i] *
+                        kTermScale[j]);
+      }
+    }
+    filters.emplace_back(std::move(exact), 1, node.input_channels, kTileTransform, quantizer);
     out.scale.data()[k] = filters.back().unit();
   }
   lay_out<Cell>(out, max_block,
-                [&](int k, int input, int term) { return filters[static_cast<std::size_t>(k)].pair(input, term); });
+                [&](int k, int input, int term) { return filters[static_cast<std::size_t>(k)].pair(term, 0, input); });
   return true;
 }
 

@@ -65,6 +65,19 @@ inline void deinterleave(const Vec* in, Vec* out) {
   out[2] = {low_pairs(ab1, cd1)};
   out[3] = {high_pairs(ab1, cd1)};
 }
+inline void deinterleave3(const Vec* in, Vec* out) {
+  const __m256 a = _mm256_blend_ps(_mm256_blend_ps(in[0].v, in[1].v, 0x92), in[2].v, 0x24);
+  const __m256 b = _mm256_blend_ps(_mm256_blend_ps(in[0].v, in[1].v, 0x24), in[2].v, 0x49);
+  const __m256 c = _mm256_blend_ps(_mm256_blend_ps(in[0].v, in[1].v, 0x49), in[2].v, 0x92);
+  out[0] = {_mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5))};
+  out[1] = {_mm256_permutevar8x32_ps(b, _mm256_setr_epi32(1, 4, 7, 2, 5, 0, 3, 6))};
+  out[2] = {_mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7))};
+}
+inline void interleave2(const Vec* in, Vec* out) {
+  const __m256 low = _mm256_unpacklo_ps(in[0].v, in[1].v), high = _mm256_unpackhi_ps(in[0].v, in[1].v);
+  out[0] = {_mm256_permute2f128_ps(low, high, 0x20)};
+  out[1] = {_mm256_permute2f128_ps(low, high, 0x31)};
+}
 inline void interleave(const Vec* in, Vec* out) {
   const __m256 ab0 = _mm256_unpacklo_ps(in[0].v, in[1].v), ab1 = _mm256_unpackhi_ps(in[0].v, in[1].v);
   const __m256 cd0 = _mm256_unpacklo_ps(in[2].v, in[3].v), cd1 = _mm256_unpackhi_ps(in[2].v, in[3].v);
@@ -100,6 +113,22 @@ inline Cells dot_vnni(Cells a, Cells b, Cells sum) {
   __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum.v) : "x"(a.v), "x"(b.v));
   return sum;
 }
+inline Vec as_floats(Cells x) { return {_mm256_castsi256_ps(x.v)}; }
+inline Cells as_cells(Vec x) { return {_mm256_castps_si256(x.v)}; }
+inline Vec bf16_even(Cells x) { return {_mm256_castsi256_ps(_mm256_slli_epi32(x.v, 16))}; }
+inline Vec bf16_odd(Cells x) {
+  return {_mm256_castsi256_ps(_mm256_and_si256(x.v, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+inline __m256i round_bf16(Vec x) {
+  const __m256i bits = _mm256_castps_si256(x.v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  return _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+}
+inline Cells join_bf16(Vec even, Vec odd) {
+  return {_mm256_blend_epi16(_mm256_srli_epi32(round_bf16(even), 16), round_bf16(odd), 0xAA)};
+}
+inline Cells join_even(Cells a, Cells b) { return {_mm256_blend_epi16(a.v, _mm256_slli_epi32(b.v, 16), 0xAA)}; }
+inline Cells join_odd(Cells a, Cells b) { return {_mm256_blend_epi16(_mm256_srli_epi32(a.v, 16), b.v, 0xAA)}; }
 inline Vec to_floats(Cells x) { return {_mm256_cvtepi32_ps(x.v)}; }
 inline Cells even_halves(Cells x) { return {_mm256_srai_epi32(_mm256_slli_epi32(x.v, 16), 16)}; }
 inline Cells odd_halves(Cells x) { return {_mm256_srai_epi32(x.v, 16)}; }

@@ -65,6 +65,24 @@ inline void deinterleave(const Vec* in, Vec* out) {
   out[2] = {_mm512_shuffle_f32x4(c, d, 0x44)};
   out[3] = {_mm512_shuffle_f32x4(c, d, 0xEE)};
 }
+inline void deinterleave3(const Vec* in, Vec* out) {
+  constexpr __mmask16 kThird0 = 0x9249, kThird1 = 0x2492, kThird2 = 0x4924;  // every third lane
+  const __m512 a = _mm512_mask_mov_ps(_mm512_mask_mov_ps(in[0].v, kThird2, in[1].v), kThird1, in[2].v);
+  const __m512 b = _mm512_mask_mov_ps(_mm512_mask_mov_ps(in[0].v, kThird0, in[1].v), kThird2, in[2].v);
+  const __m512 c = _mm512_mask_mov_ps(_mm512_mask_mov_ps(in[0].v, kThird1, in[1].v), kThird0, in[2].v);
+  const __m512i first = _mm512_setr_epi32(0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14, 1, 4, 7, 10, 13);
+  const __m512i one = _mm512_set1_epi32(1);  // an index is taken modulo 16
+  const __m512i second = _mm512_add_epi32(first, one), third = _mm512_add_epi32(second, one);
+  out[0] = {_mm512_permutexvar_ps(first, a)};
+  out[1] = {_mm512_permutexvar_ps(second, b)};
+  out[2] = {_mm512_permutexvar_ps(third, c)};
+}
+inline void interleave2(const Vec* in, Vec* out) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  out[0] = {_mm512_permutex2var_ps(in[0].v, low, in[1].v)};
+  out[1] = {_mm512_permutex2var_ps(in[0].v, high, in[1].v)};
+}
 inline void interleave(const Vec* in, Vec* out) {
   const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
@@ -98,6 +116,31 @@ inline Cells dot(Cells a, Cells b, Cells sum) { return {_mm512_add_epi32(sum.v, 
 inline Cells dot_vnni(Cells a, Cells b, Cells sum) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
   return sum;
+}
+inline Vec as_floats(Cells x) { return {_mm512_castsi512_ps(x.v)}; }
+inline Cells as_cells(Vec x) { return {_mm512_castps_si512(x.v)}; }
+inline Vec bf16_even(Cells x) { return {_mm512_castsi512_ps(_mm512_slli_epi32(x.v, 16))}; }
+inline Vec bf16_odd(Cells x) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(x.v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+inline __m512i round_bf16(Vec x) {
+  const __m512i bits = _mm512_castps_si512(x.v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+}
+inline Cells join_bf16(Vec even, Vec odd) {
+  return {_mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(round_bf16(even), 16), round_bf16(odd))};
+}
+// sum + odd a * odd b + even a * even b, by AVX-512 BF16. In assembly for the reasons of dot_vnni.
+inline Vec dot_bf16(Cells a, Cells b, Vec sum) {
+  __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
+  return sum;
+}
+inline Cells join_even(Cells a, Cells b) {
+  return {_mm512_mask_blend_epi16(0xAAAAAAAA, a.v, _mm512_slli_epi32(b.v, 16))};
+}
+inline Cells join_odd(Cells a, Cells b) {
+  return {_mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(a.v, 16), b.v)};
 }
 inline Vec to_floats(Cells x) { return {_mm512_cvtepi32_ps(x.v)}; }
 inline Cells even_halves(Cells x) { return {_mm512_srai_epi32(_mm512_slli_epi32(x.v, 16), 16)}; }

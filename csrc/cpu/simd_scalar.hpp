@@ -58,6 +58,12 @@ inline Vec shift_down(Vec, float edge) { return {edge}; }
 inline void deinterleave(const Vec* in, Vec* out) {
   for (int i = 0; i < 4; ++i) out[i] = in[i];
 }
+inline void deinterleave3(const Vec* in, Vec* out) {
+  for (int i = 0; i < 3; ++i) out[i] = in[i];
+}
+inline void interleave2(const Vec* in, Vec* out) {
+  for (int i = 0; i < 2; ++i) out[i] = in[i];
+}
 inline void interleave(const Vec* in, Vec* out) {
   for (int i = 0; i < 4; ++i) out[i] = in[i];
 }
@@ -87,6 +93,32 @@ inline Cells shift_down(Cells, Cell edge) { return {edge}; }
 inline Cells dot(Cells a, Cells b, Cells sum) {
   return {sum.v + even_half(a.v) * even_half(b.v) + odd_half(a.v) * odd_half(b.v)};
 }
+// The same bits as floats, and back, to be moved about.
+inline Vec as_floats(Cells x) {
+  Vec y;
+  std::memcpy(&y.v, &x.v, 4);
+  return y;
+}
+inline Cells as_cells(Vec x) {
+  Cells y;
+  std::memcpy(&y.v, &x.v, 4);
+  return y;
+}
+// The halves of bf16 cells as floats, and back, rounded half to even.
+inline Vec bf16_even(Cells x) { return as_floats({static_cast<std::int32_t>(static_cast<std::uint32_t>(x.v) << 16)}); }
+inline Vec bf16_odd(Cells x) {
+  return as_floats({static_cast<std::int32_t>(static_cast<std::uint32_t>(x.v) & 0xffff0000u)});
+}
+inline std::uint32_t round_bf16(Vec x) {
+  const auto bits = static_cast<std::uint32_t>(as_cells(x).v);
+  return bits + 0x7fffu + (bits >> 16 & 1u);
+}
+inline Cells join_bf16(Vec even, Vec odd) {
+  return {static_cast<std::int32_t>(round_bf16(even) >> 16 | (round_bf16(odd) & 0xffff0000u))};
+}
+// The even halves of two, side by side in cells; the odd ones.
+inline Cells join_even(Cells a, Cells b) { return join(even_half(a.v), even_half(b.v)); }
+inline Cells join_odd(Cells a, Cells b) { return join(odd_half(a.v), odd_half(b.v)); }
 inline Vec to_floats(Cells x) { return {static_cast<float>(x.v)}; }
 inline Cells even_halves(Cells x) { return {even_half(x.v)}; }
 inline Cells odd_halves(Cells x) { return {odd_half(x.v)}; }

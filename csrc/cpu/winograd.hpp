@@ -48,6 +48,9 @@ struct WinogradBlock {
   int count = 0;
 };
 
+// Cut `count` channels from k0 on into blocks of at most `most`, as few and as even as possible.
+std::vector<WinogradBlock> cut_evenly(int k0, int count, int most);
+
 // A pass computes up to kPassChannels output channels. Its weights: [term][block][c][count].
 struct WinogradPass {
   int k0 = 0;

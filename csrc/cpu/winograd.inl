@@ -62,9 +62,12 @@ struct InFloats {
   static V zero() { return broadcast(0.0f); }
   static V all(T x) { return broadcast(x); }
   static V multiply_add(V a, V b, V sum) { return fma(a, b, sum); }
-  static Vec sums(const T* p) { return load(p); }
+  static Vec floats(V sum) { return sum; }
   static void output(const Vec* m, Vec* y) { transform_output(m, y); }
-  static Vec finish(const PackedWinograd& conv, int k, Vec y) { return add(y, broadcast(conv.bias.data()[k])); }
+  template <class Packed>
+  static Vec finish(const Packed& conv, int k, Vec y) {
+    return add(y, broadcast(conv.bias.data()[k]));
+  }
   static Vec sigmoid(Vec y) { return sigmoid_vec(y); }
 };
 
@@ -74,9 +77,10 @@ struct InIntegers {
   static V zero() { return broadcast_cell(0); }
   static V all(T x) { return broadcast_cell(x); }
   static V multiply_add(V a, V b, V sum) { return dot(a, b, sum); }
-  static Vec sums(const T* p) { return to_floats(load(p)); }
+  static Vec floats(V sum) { return to_floats(sum); }
   static void output(const Vec* m, Vec* y) { transform_output_int(m, y); }
-  static Vec finish(const PackedWinograd& conv, int k, Vec y) {
+  template <class Packed>
+  static Vec finish(const Packed& conv, int k, Vec y) {
     return fma(y, broadcast(conv.scale.data()[k]), broadcast(conv.bias.data()[k]));
   }
   static Vec sigmoid(Vec y) { return coarse_sigmoid_vec(y); }
@@ -349,7 +353,7 @@ inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const 
   for (int j = 0; j < kTileInputs; ++j) {
     Vec m[kTileInputs], y[kTileRows];
 #pragma GCC unroll 6
-    for (int i = 0; i < kTileInputs; ++i) m[i] = A::sums(sums + (i * kTileInputs + j) * panel);
+    for (int i = 0; i < kTileInputs; ++i) m[i] = A::floats(load(sums + (i * kTileInputs + j) * panel));
     A::output(m, y);
 #pragma GCC unroll 4
     for (int i = 0; i < kTileRows; ++i) t[i][j] = y[i];
@@ -376,7 +380,8 @@ inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const 
   }
 }
 
-void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const float* sums,
+template <class A>
+void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const typename A::T* sums,
                std::ptrdiff_t panel, int vectors) {
   GroupRows rows;
   rows.step = kTilesInGroup;
@@ -388,7 +393,7 @@ void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
   for (int k = pass.k0; k < pass.k0 + pass.count; ++k, sums += vectors) {
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
       Vec o[kTileRows][4];
-      finish_channel<InFloats, true>(a, rows, sums + h, panel, k, h, o);
+      finish_channel<A, true>(a, rows, sums + h, panel, k, h, o);
       for (int i = 0; i < kTileRows; ++i) {
         if (!g.y[i]) continue;
         float* y = g.y[i] + k * kBlockColumns + h;
@@ -508,7 +513,7 @@ void winograd_piece(const WinogradPiece& a, const In& in, const Out& out) {
 
 void winograd(const WinogradPiece& a) {
   winograd_piece<InFloats>(a, a.x_layout == Layout::tiled ? tiled_in<InFloats> : plain_in,
-                           a.y_layout == Layout::tiled    ? tiled_out
+                           a.y_layout == Layout::tiled    ? tiled_out<InFloats>
                            : a.y_layout == Layout::packed ? packed_out<InFloats>
                                                           : plain_out<InFloats>);
 }
@@ -516,7 +521,10 @@ void winograd(const WinogradPiece& a) {
 // The input is packed.
 template <class A>
 void winograd_int(const WinogradPiece& a) {
-  winograd_piece<A>(a, tiled_in<A>, a.y_layout == Layout::packed ? packed_out<A> : plain_out<A>);
+  winograd_piece<A>(a, tiled_in<A>,
+                    a.y_layout == Layout::packed  ? packed_out<A>
+                    : a.y_layout == Layout::tiled ? tiled_out<A>
+                                                  : plain_out<A>);
 }
 
 void relayout(const RelayoutRow& a) {

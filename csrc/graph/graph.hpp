@@ -29,9 +29,14 @@ enum class NodeOp { conv, pointwise, concat, slice, pixel_shuffle, resize, relay
 enum class ResizeMode { nearest, bilinear, bicubic };
 
 // How a convolution is computed, and how rows lie in memory; the engine chooses (runtime/lower.hpp).
-// winograd_int: in integers. packed: tiles of cells, see cpu/winograd.hpp.
-enum class Algorithm { direct, winograd, winograd_int };
-enum class Layout { plain, tiled, packed };
+// _int: in integers; winograd9: cpu/winograd9.hpp. packed: tiles of cells, see cpu/winograd.hpp; cells: rows
+// of cells; bf16: rows of bf16 cells.
+enum class Algorithm { direct, direct_bf16, winograd, winograd_int, winograd9, winograd9_int };
+enum class Layout { plain, tiled, packed, cells, bf16 };
+
+constexpr bool in_blocks(Layout layout) { return layout == Layout::tiled || layout == Layout::packed; }
+// Of 16-bit integers.
+constexpr bool in_cells(Layout layout) { return layout == Layout::packed || layout == Layout::cells; }
 
 // Values are numbered: 0 is the image, i + 1 the output of node i.
 struct Node {
@@ -50,7 +55,8 @@ struct Node {
   ResizeMode mode = ResizeMode::nearest;
   float cubic_a = -0.5f;
 
-  int ranges = -1;  // tensor (2, channels): the least and the largest value of each channel, or -1: not known
+  int ranges = -1;     // tensor (2, channels / range_span): the least and the largest value, or -1: not known
+  int range_span = 1;  // so many channels side by side have one range
 
   int input_channels = 0;  // of inputs[0]
   int channels = 0;        // of the output
@@ -59,6 +65,10 @@ struct Node {
   Algorithm algorithm = Algorithm::direct;
   Layout layout = Layout::plain;  // of the output
   int row_anchor = 0;             // winograd: tiles begin at the rows y with y mod 4 == row_anchor
+
+  // Whether the output is made of Winograd tiles of 4x4.
+  bool in_tiles() const { return algorithm == Algorithm::winograd || algorithm == Algorithm::winograd_int; }
+  bool in_parts() const { return algorithm == Algorithm::winograd9 || algorithm == Algorithm::winograd9_int; }
 
   // Input pixels that the node reads beyond its own position, per side.
   int halo_rows() const;
@@ -89,7 +99,7 @@ struct Graph {
   // 32-bit words that hold a pixel.
   int value_words(int value) const {
     const int all = value_channels(value);
-    return value_layout(value) == Layout::packed ? (all + 1) / 2 : all;
+    return in_cells(value_layout(value)) || value_layout(value) == Layout::bf16 ? (all + 1) / 2 : all;
   }
   int value_ranges(int value) const { return value == 0 ? -1 : nodes[static_cast<std::size_t>(value - 1)].ranges; }
   int value_scale(int value) const { return value == 0 ? 1 : nodes[static_cast<std::size_t>(value - 1)].scale; }

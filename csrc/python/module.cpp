@@ -101,8 +101,11 @@ py::dict plan(const Network& network, std::int64_t height, std::int64_t width, c
 const char* name_of(Algorithm algorithm) {
   switch (algorithm) {
     case Algorithm::direct: return "direct";
+    case Algorithm::direct_bf16: return "direct_bf16";
     case Algorithm::winograd: return "winograd";
     case Algorithm::winograd_int: return "winograd_int";
+    case Algorithm::winograd9: return "winograd9";
+    case Algorithm::winograd9_int: return "winograd9_int";
   }
   return "";
 }
@@ -130,8 +133,9 @@ std::unique_ptr<Model> open_model(const py::bytes& bytes) {
   return take(Model::open(data, static_cast<std::size_t>(size)));
 }
 
-Network& network_of(Model& model, int scale, int channels, const std::string& isa, bool winograd, bool integers) {
-  return *take(model.network(scale, channels, *take(select_isa(isa)), {winograd, integers}));
+Network& network_of(Model& model, int scale, int channels, const std::string& isa, bool winograd, bool integers,
+                    bool bf16) {
+  return *take(model.network(scale, channels, *take(select_isa(isa)), {winograd, integers, bf16}));
 }
 
 py::dict isa_info() {
@@ -178,7 +182,8 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("name", [](const Model& model) { return model.file().name; })
       .def_property_readonly("sha256", [](const Model& model) { return model.file().sha256; })
       .def("network", &network_of, py::arg("scale"), py::arg("channels"), py::arg("isa") = "",
-           py::arg("winograd") = true, py::arg("integers") = false, py::return_value_policy::reference_internal);
+           py::arg("winograd") = true, py::arg("integers") = false, py::arg("bf16") = false,
+           py::return_value_policy::reference_internal);
 
   m.def("isa_levels", &isa_info, "ISA levels of this build, slowest first: whether usable, rows convolved so far.");
   m.def("selected_isa", [] { return take(select_isa(""))->name; }, "The level that a new network takes.");

@@ -10,12 +10,17 @@ namespace fastsr {
 struct Lowering {
   bool winograd = true;   // may that algorithm be taken; without it every convolution is direct, and in floats
   bool integers = false;  // may convolutions be in integers: those whose input's ranges the file knows
+  bool bf16 = false;      // are convolutions in bf16, but for those that read the image
 };
 
 inline bool operator==(const Lowering& a, const Lowering& b) {
-  return a.winograd == b.winograd && a.integers == b.integers;
+  return a.winograd == b.winograd && a.integers == b.integers && a.bf16 == b.bf16;
 }
 
 Graph lower(const Graph& graph, const Lowering& how);
+
+// Whether a lowered graph's value, in cells, is read by 9x9 layers in parts (if need be behind a pixel shuffle), and
+// not by layers in tiles.
+bool feeds_parts(const Graph& graph, int value);
 
 }  // namespace fastsr

@@ -13,9 +13,9 @@ std::string name_of(int scale, int channels) {
   return "x" + std::to_string(scale) + " for " + std::to_string(channels) + " channels";
 }
 
-bool any_in_integers(const Graph& graph) {
+bool any_by(Algorithm algorithm, const Graph& graph) {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(),
-                     [](const Node& node) { return node.algorithm == Algorithm::winograd_int; });
+                     [&](const Node& node) { return node.algorithm == algorithm; });
 }
 
 }  // namespace
@@ -42,7 +42,11 @@ Result<Network*> Model::network(int scale, int channels, const Kernels& kernels,
     if (graph.scale == scale && graph.channels == channels) {
       Result<std::unique_ptr<Network>> made = Network::make(file_, graph, kernels, how);
       if (!made.ok()) return made.status();
-      if (how.integers && !any_in_integers(made.value()->graph())) {
+      if (how.bf16 && !any_by(Algorithm::direct_bf16, made.value()->graph())) {
+        return Status(Code::option,
+                      "the model cannot run in bf16: it has no convolution behind another one; fp32 is what it can do");
+      }
+      if (how.integers && !any_by(Algorithm::winograd_int, made.value()->graph())) {
         return Status(
             Code::option,
             "the model cannot run in int8: it has no 3x3 convolution whose input's values it knows the ranges "

@@ -61,12 +61,16 @@ bool Network::pack() {
   const std::vector<Node>& nodes = graph_.nodes;
   convs_.resize(nodes.size());
   winograds_.resize(nodes.size());
+  winograd9s_.resize(nodes.size());
+  bf16s_.resize(nodes.size());
   quantizers_.resize(nodes.size() + 1);
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = nodes[i];
-    if (node.layout == Layout::packed &&
-        !make_quantizer(file_->tensor(node.ranges), node.channels, quantizers_[i + 1])) {
-      return false;
+    if (in_cells(node.layout)) {
+      const Transform& transform = feeds_parts(graph_, static_cast<int>(i + 1)) ? kPartTransform : kTileTransform;
+      if (!make_quantizer(file_->tensor(node.ranges), node.channels, node.range_span, transform, quantizers_[i + 1])) {
+        return false;
+      }
     }
     if (node.op != NodeOp::conv) continue;
     const float* weight = file_->tensor(node.weight);
@@ -75,6 +79,13 @@ bool Network::pack() {
     bool packed = false;
     switch (node.algorithm) {
       case Algorithm::direct: packed = pack_conv(node, weight, bias, *kernels_, convs_[i]); break;
+      case Algorithm::direct_bf16:
+        packed = pack_bf16(node, weight, bias, kernels_->max_block, kernels_->bf16_tiles, bf16s_[i]);
+        break;
+      case Algorithm::winograd9: packed = pack_winograd9(node, weight, bias, max_block, winograd9s_[i]); break;
+      case Algorithm::winograd9_int:
+        packed = pack_winograd9_int(node, weight, bias, quantizer(node.inputs[0]), max_block, winograd9s_[i]);
+        break;
       case Algorithm::winograd: packed = pack_winograd(node, weight, bias, max_block, winograds_[i]); break;
       case Algorithm::winograd_int:
         packed = pack_winograd_int(node, weight, bias, quantizer(node.inputs[0]), max_block, winograds_[i]);

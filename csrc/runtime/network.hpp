@@ -93,6 +93,8 @@ class Network {
   const ModelFile& file() const { return *file_; }
   const PackedConv& conv(int node) const { return convs_[static_cast<std::size_t>(node)]; }
   const PackedWinograd& winograd(int node) const { return winograds_[static_cast<std::size_t>(node)]; }
+  const PackedWinograd9& winograd9(int node) const { return winograd9s_[static_cast<std::size_t>(node)]; }
+  const PackedBf16& bf16(int node) const { return bf16s_[static_cast<std::size_t>(node)]; }
   const Quantizer& quantizer(int value) const { return quantizers_[static_cast<std::size_t>(value)]; }
 
  private:
@@ -109,6 +111,8 @@ class Network {
   Pipeline pipeline_;
   std::vector<PackedConv> convs_;  // of each node; empty for other operations
   std::vector<PackedWinograd> winograds_;
+  std::vector<PackedWinograd9> winograd9s_;
+  std::vector<PackedBf16> bf16s_;
   std::vector<Quantizer> quantizers_;  // of each value; empty where it is not in cells
   std::mutex mutex_;
   std::vector<std::unique_ptr<Session>> idle_;  // guarded by mutex_; all of the call that ran last

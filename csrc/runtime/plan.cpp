@@ -29,14 +29,14 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
 Reach reach_of(const Node& node) {
-  return {node.own_scale(), node.halo_rows(), node.halo_columns(), node.algorithm != Algorithm::direct,
-          node.row_anchor};
+  const int tile = node.in_tiles() ? kTileRows : node.in_parts() ? kPartRows : 1;
+  return {node.own_scale(), node.halo_rows(), node.halo_columns(), tile, node.row_anchor};
 }
 
 // The tiles that cover a range, as far as they lie in the value's extent.
-Range tiles_of(Range range, int anchor, std::int64_t extent) {
-  return {std::max<std::int64_t>(align_down(range.begin, anchor), 0),
-          std::min(align_down(range.end + kTileRows - 1, anchor), extent)};
+Range tiles_of(Range range, int tile, int anchor, std::int64_t extent) {
+  return {std::max<std::int64_t>(align_down(range.begin, tile, anchor), 0),
+          std::min(align_down(range.end + tile - 1, tile, anchor), extent)};
 }
 
 void join(Range& all, Range more) {
@@ -95,7 +95,7 @@ std::vector<std::int64_t> widest_columns(const Pipeline& p, const Plan& plan) {
     needed(p, extent, wanted, false, columns);
     for (std::size_t v = 0; v < columns.size(); ++v) {
       const int value = static_cast<int>(v);
-      const bool tiled = p.graph->value_layout(value) != Layout::plain;
+      const bool tiled = in_blocks(p.graph->value_layout(value));
       const std::int64_t all = plan.width * p.graph->value_scale(value);
       std::int64_t width = tiled ? blocks_of(columns[v]).size() : columns[v].size();
       if (tiled && anywhere) width = ((columns[v].size() - 2) / kBlockColumns + 2) * kBlockColumns;
@@ -106,7 +106,7 @@ std::vector<std::int64_t> widest_columns(const Pipeline& p, const Plan& plan) {
     for (std::int64_t i = 0; i < plan.panels; ++i) widen(plan.width, plan.panel(i), false);
   } else {  // panels far from both borders have their halo on both sides, and begin anywhere in a tile or block
     const std::int64_t part = (plan.box.columns.size() + plan.panels - 1) / plan.panels;
-    for (std::int64_t x = kFar; x < kFar + kTileRows; ++x) widen(2 * kFar + part, {x, x + part}, true);
+    for (std::int64_t x = kFar; x < kFar + kTilePeriod; ++x) widen(2 * kFar + part, {x, x + part}, true);
   }
   return widths;
 }
@@ -128,9 +128,13 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     plan.scratch_floats = std::max(plan.scratch_floats, floats);
   }
   for (const Node& node : p.graph->nodes) {
-    if (node.algorithm == Algorithm::direct) continue;
+    if (node.op != NodeOp::conv) continue;
     const int inputs = p.graph->value_words(node.inputs[0]);
-    plan.scratch_floats = std::max(plan.scratch_floats, winograd_scratch(inputs, node.channels, kMaxGroups).size);
+    std::size_t size = 0;
+    if (node.in_tiles()) size = winograd_scratch(inputs, node.channels, kMaxGroups).size;
+    if (node.algorithm == Algorithm::direct_bf16) size = at(node.channels * kBf16Stripe);
+    if (node.in_parts()) size = winograd9_scratch(inputs, node.channels);
+    plan.scratch_floats = std::max(plan.scratch_floats, size);
   }
   plan.scratch_floats = (plan.scratch_floats + kLineFloats - 1) / kLineFloats * kLineFloats;
   plan.pitch.assign(at(p.pools), 0);
@@ -138,7 +142,7 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
   for (std::size_t v = 0; v < p.pool_of.size(); ++v) {
     const std::size_t pool = at(p.pool_of[v]);
     const int words = p.graph->value_words(static_cast<int>(v));
-    const bool tiled = p.graph->value_layout(static_cast<int>(v)) != Layout::plain;
+    const bool tiled = in_blocks(p.graph->value_layout(static_cast<int>(v)));
     const std::int64_t floats = tiled ? widest[pool] / kBlockColumns * block_words(words) : widest[pool] + 2 * kRowPad;
     // An odd number of cache lines spreads the channels, or the rows, over the cache's sets.
     const std::int64_t line = ((floats + kFloatsPerLine - 1) / kFloatsPerLine | 1) * kFloatsPerLine;
@@ -236,7 +240,7 @@ Pipeline make_pipeline(const Graph& graph) {
 
   // The halo: the most that one pixel far from every border needs of the image, wherever it lies in its tile.
   std::vector<Range> need;
-  for (std::int64_t y = kFar; y < kFar + kTileRows; ++y) {
+  for (std::int64_t y = kFar; y < kFar + kTilePeriod; ++y) {
     needed(p, 2 * kFar, {y, y + 1}, true, need);
     p.halo_rows = static_cast<int>(std::max({std::int64_t{p.halo_rows}, y - need[0].begin, need[0].end - y - 1}));
     needed(p, 2 * kFar, {y, y + 1}, false, need);
@@ -245,7 +249,7 @@ Pipeline make_pipeline(const Graph& graph) {
   return p;
 }
 
-std::int64_t align_down(std::int64_t x, int anchor) { return floor_div(x - anchor, kTileRows) * kTileRows + anchor; }
+std::int64_t align_down(std::int64_t x, int tile, int anchor) { return floor_div(x - anchor, tile) * tile + anchor; }
 
 Range blocks_of(Range columns) {
   return {columns.begin / kBlockColumns * kBlockColumns,
@@ -262,8 +266,8 @@ void needed(const Pipeline& p, std::int64_t extent, Range wanted, bool rows, std
     if (out.size() == 0) continue;
     const std::int64_t factor = stage.reach.factor;
     out = {floor_div(out.begin, factor) * factor, floor_div(out.end + factor - 1, factor) * factor};
-    if (stage.reach.tiles) {
-      out = tiles_of(out, rows ? stage.reach.row_anchor : 0, extent * graph.value_scale(stage.value));
+    if (stage.reach.tile > 1) {
+      out = tiles_of(out, stage.reach.tile, rows ? stage.reach.row_anchor : 0, extent * graph.value_scale(stage.value));
     }
     const std::int64_t halo = rows ? stage.reach.halo_rows : stage.reach.halo_columns;
     for (int input : stage.inputs) {
@@ -309,9 +313,10 @@ Range Schedule::ready(std::size_t stage) const {
   }
   const int value = s.value >= 0 ? s.value : pipeline_->result;
   std::int64_t most = std::int64_t{strip_} * pipeline_->graph->value_scale(value);
-  if (s.reach.tiles) most = (most + kTileRows - 1) / kTileRows * kTileRows;  // else it would fall behind
+  const std::int64_t tile = s.reach.tile;
+  most = (most + tile - 1) / tile * tile;  // else it would fall behind
   end = std::min(end, next_[stage] + most);
-  if (s.reach.tiles && end < all.end) end = align_down(end, s.reach.row_anchor);
+  if (end < all.end) end = align_down(end, s.reach.tile, s.reach.row_anchor);
   return {next_[stage], std::max(end, next_[stage])};
 }
 

@@ -14,13 +14,15 @@
 
 namespace fastsr {
 
+constexpr int kTilePeriod = 12;  // pixels after which tiles of 3 and of 4 begin alike
+
 // How a stage's output rows follow from its input rows: output row y reads y / factor +- halo.
-// Where `tiles`, rows and columns are made in fours only: rows from those with y mod 4 == row_anchor on.
+// Rows and columns are made `tile` at a time: rows from those with y mod tile == row_anchor on.
 struct Reach {
   int factor = 1;
   int halo_rows = 0;
   int halo_columns = 0;
-  bool tiles = false;
+  int tile = 1;
   int row_anchor = 0;
 };
 
@@ -52,8 +54,8 @@ struct Pipeline {
   int pools = 0;
 };
 
-// The first row, or column, of the tile that holds x; tiles begin where x mod 4 == anchor.
-std::int64_t align_down(std::int64_t x, int anchor);
+// The first row, or column, of the tile that holds x; tiles begin where x mod tile == anchor.
+std::int64_t align_down(std::int64_t x, int tile, int anchor);
 
 // The columns of the blocks of tiles that cover a range.
 Range blocks_of(Range columns);

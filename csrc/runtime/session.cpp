@@ -132,7 +132,7 @@ Status Session::start(const Mapping& mapping, std::int64_t panel) {
   stored_columns_ = stored_part(*pipeline_, plan_.panel(panel));
   for (std::size_t v = 0; v < columns_.size(); ++v) {
     const int value = static_cast<int>(v), words = network_->graph().value_words(value);
-    const bool tiled = network_->graph().value_layout(value) != Layout::plain;
+    const bool tiled = in_blocks(network_->graph().value_layout(value));
     const std::int64_t floats = tiled ? blocks_of(columns_[v]).size() / kBlockColumns * block_words(words)
                                       : (columns_[v].size() + 2 * kRowPad) * words;
     if (static_cast<std::size_t>(floats) > plan_.slot_floats[at(pipeline_->pool_of[v])]) {
@@ -199,15 +199,20 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     const Range columns = {stored_columns_.begin * f, stored_columns_.end * f};
     FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, columns, work.pixels));
     work.pieces_per_row = blocks_of(stored_columns_).size() / kBlockColumns;
-  } else if (graph.nodes[at(stage.node)].algorithm != Algorithm::direct) {
-    const int anchor = graph.nodes[at(stage.node)].row_anchor;
-    const std::int64_t first = align_down(rows.begin, anchor);
+  } else if (graph.nodes[at(stage.node)].in_tiles()) {
+    const std::int64_t first = align_down(rows.begin, kTileRows, graph.nodes[at(stage.node)].row_anchor);
     work.tile_rows = (rows.end - first + kTileRows - 1) / kTileRows;
     work.groups = work.tile_rows * blocks_of(columns_[at(stage.value)]).size() / kBlockColumns;
     // As few pieces as the groups allow, and the same number for each thread.
     const std::int64_t threads = pool_.threads(), most = kMaxGroups * threads;
     work.pieces_per_row = std::min(work.groups, (work.groups + most - 1) / most * threads);
     work.rows = {first, first + 1};
+  } else if (graph.nodes[at(stage.node)].in_parts()) {
+    work.tile_rows = (rows.size() + kPartRows - 1) / kPartRows;
+    work.groups = (columns_[at(stage.value)].size() + kPartRows - 1) / kPartRows;  // tiles across
+    const std::int64_t threads = pool_.threads(), most = kPartTiles * threads;
+    work.pieces_per_row = std::min(work.groups, (work.groups + most - 1) / most * threads);
+    work.rows = {rows.begin, rows.begin + 1};
   } else if (graph.nodes[at(stage.node)].op == NodeOp::conv) {
     work.pieces_per_row = (columns_[at(stage.value)].size() + kSegment - 1) / kSegment;
   } else if (graph.nodes[at(stage.node)].op == NodeOp::pixel_shuffle) {
@@ -258,9 +263,15 @@ void Session::do_piece(Work& work, std::int64_t piece, int thread) {
   if (stage.kind == Stage::Kind::store) return store_block(work, y, segment);
   switch (network_->graph().nodes[at(stage.node)].op) {
     case NodeOp::conv:
-      return network_->graph().nodes[at(stage.node)].algorithm != Algorithm::direct
-                 ? winograd_piece(work, stage.node, piece, thread)
-                 : conv_row(stage.node, y, segment);
+      switch (network_->graph().nodes[at(stage.node)].algorithm) {
+        case Algorithm::direct: return conv_row(stage.node, y, segment);
+        case Algorithm::direct_bf16: return bf16_row(stage.node, y, segment, thread);
+        case Algorithm::winograd:
+        case Algorithm::winograd_int: return winograd_piece(work, stage.node, piece, thread);
+        case Algorithm::winograd9:
+        case Algorithm::winograd9_int: return winograd9_piece(work, stage.node, piece, thread);
+      }
+      return;
     case NodeOp::relayout: return relayout_row(stage.node, y);
     case NodeOp::pointwise: return pointwise_row(stage.node, y);
     case NodeOp::concat: return concat_row(stage.node, y);
@@ -324,8 +335,9 @@ int Session::bind_steps(const Node& node, std::int64_t y, BoundStep* bound) cons
       const int other = node.inputs[at(step.input)];
       b.other_pitch = pitch(other);
       b.other_scale = network_->quantizer(other).scale.data();
+      b.other_bf16 = network_->graph().value_layout(other) == Layout::bf16;
       // The rows of tiles have their operands in their groups.
-      if (node.algorithm == Algorithm::direct) b.other = row(other, y, columns_[at(value)].begin);
+      if (!node.in_tiles()) b.other = row(other, y, columns_[at(value)].begin);
     }
   }
   return count;
@@ -352,6 +364,31 @@ void Session::conv_row(int index, std::int64_t y, std::int64_t segment) {
   a.steps = steps;
   a.step_count = bind_steps(node, y, steps);
   network_->kernels().conv(a);
+}
+
+void Session::bf16_row(int index, std::int64_t y, std::int64_t segment, int thread) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1;
+  const Range columns = columns_[at(value)];
+  const std::int64_t height = plan_.height * node.scale;
+  Bf16Row a;
+  a.conv = &network_->bf16(index);
+  for (int ky = 0; ky < node.kernel_h; ++ky) {
+    const std::int64_t iy = y + ky - node.kernel_h / 2;
+    a.rows[ky] = iy >= 0 && iy < height ? row(input, iy, columns.begin) : nullptr;
+  }
+  a.x_pitch = pitch(input);
+  a.y = row(value, y, columns.begin);
+  a.y_pitch = pitch(value);
+  a.y_bf16 = node.layout == Layout::bf16;
+  a.width = columns.size();
+  a.x0 = segment * kSegment;
+  a.x1 = std::min(a.x0 + kSegment, a.width);
+  BoundStep steps[kMaxSteps];
+  a.steps = steps;
+  a.step_count = bind_steps(node, y, steps);
+  a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
+  network_->kernels().conv_bf16(a);
 }
 
 void Session::winograd_piece(const Work& work, int index, std::int64_t piece, int thread) {
@@ -389,7 +426,7 @@ void Session::winograd_piece(const Work& work, int index, std::int64_t piece, in
 void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const {
   const Graph& graph = network_->graph();
   const int input = node.inputs[0];
-  const bool x_tiled = graph.value_layout(input) != Layout::plain, y_tiled = node.layout != Layout::plain;
+  const bool x_tiled = in_blocks(graph.value_layout(input)), y_tiled = in_blocks(node.layout);
   const Range in = columns_[at(input)], out = columns_[at(value)], rows = plan_.rows[at(value)];
   const Range in_blocks = blocks_of(in);
   const int words = graph.value_words(input);
@@ -424,9 +461,57 @@ void Session::set_group(const Node& node, int value, std::int64_t y, std::int64_
   group.last = x + kBlockColumns >= out.end;
 }
 
+// Some of the tiles across, all of the strip's rows of them from top to bottom.
+void Session::winograd9_piece(const Work& work, int index, std::int64_t piece, int thread) {
+  const Node& node = network_->graph().nodes[at(index)];
+  const int input = node.inputs[0], value = index + 1;
+  const Range out = columns_[at(value)], rows = plan_.rows[at(value)];
+  const std::int64_t height = plan_.height * node.scale;
+  const std::int64_t first = work.groups * piece / work.pieces, end = work.groups * (piece + 1) / work.pieces;
+  const std::int64_t x = out.begin + first * kPartRows;
+  Winograd9Row a;
+  a.conv = &network_->winograd9(index);
+  a.x_pitch = pitch(input);
+  a.tiles = static_cast<int>(end - first);
+  a.y_pitch = pitch(value);
+  a.y_width = static_cast<int>(std::min(out.end - x, (end - first) * kPartRows));
+  a.last = x + a.y_width == out.end;
+  a.y_begin = x - out.begin;
+  a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
+  BoundStep steps[kPartRows][kMaxSteps];
+  const std::int64_t u0 = work.rows.begin / kPartRows, u1 = u0 + work.tile_rows;
+  for (a.u = u0; a.u < u1 + kParts - 1; ++a.u) {
+    for (int i = 0; i < kPartInputs; ++i) {
+      const std::int64_t y = a.u * kPartRows - node.halo_rows() + i;
+      a.x[i] = y >= 0 && y < height ? row(input, y, x - node.halo_columns()) : nullptr;
+    }
+    for (int i = 0; i < kPartRows && a.u >= u0 + kParts - 1; ++i) {
+      const std::int64_t y = (a.u - (kParts - 1)) * kPartRows + i;
+      a.y[i] = y < rows.end ? row(value, y, x) : nullptr;
+      a.steps[i] = steps[i];
+      if (a.y[i]) a.step_count = bind_steps(node, y, steps[i]);
+    }
+    if (node.algorithm == Algorithm::winograd9) {
+      network_->kernels().winograd9(a);
+    } else {
+      network_->kernels().winograd9_int(a);
+    }
+  }
+}
+
 void Session::relayout_row(int index, std::int64_t y) {
   const int input = network_->graph().nodes[at(index)].inputs[0], value = index + 1;
   const Range columns = columns_[at(input)], blocks = blocks_of(columns_[at(value)]);
+  if (network_->graph().value_layout(value) == Layout::bf16) {
+    Bf16Copy a;
+    a.x = row(input, y, columns_[at(value)].begin);
+    a.x_pitch = pitch(input);
+    a.y = row(value, y, columns_[at(value)].begin);
+    a.y_pitch = pitch(value);
+    a.channels = network_->graph().value_channels(value);
+    a.width = columns_[at(value)].size();
+    return network_->kernels().copy_bf16(a);
+  }
   RelayoutRow a;
   a.x = row(input, y, columns.begin);
   a.x_pitch = pitch(input);
@@ -495,10 +580,13 @@ void Session::slice_row(int index, std::int64_t y) {
 void Session::shuffle_row(int index, std::int64_t y) {
   const Node& node = network_->graph().nodes[at(index)];
   const int input = node.inputs[0], value = index + 1, f = node.factor;
-  const Range columns = columns_[at(value)];
+  const Range columns = columns_[at(value)], blocks = blocks_of(columns_[at(input)]);
   ShuffleRow a;
-  a.x = row(input, y, columns.begin / f);
+  a.x_layout = network_->graph().value_layout(input);
+  a.x = in_blocks(a.x_layout) ? tiles(input, y, blocks.begin) : row(input, y, columns.begin / f);
   a.x_pitch = pitch(input);
+  a.x_begin = columns.begin / f - blocks.begin;
+  a.blocks = blocks.size() / kBlockColumns;
   for (int dy = 0; dy < f; ++dy) a.y[dy] = row(value, y * f + dy, columns.begin);
   a.y_pitch = pitch(value);
   a.channels = node.channels;

@@ -63,7 +63,9 @@ class Session {
   void load_row(Work& work, std::int64_t y);
   void store_block(const Work& work, std::int64_t y, std::int64_t block);
   void conv_row(int node, std::int64_t y, std::int64_t segment);
+  void bf16_row(int node, std::int64_t y, std::int64_t segment, int thread);
   void winograd_piece(const Work& work, int node, std::int64_t piece, int thread);
+  void winograd9_piece(const Work& work, int index, std::int64_t piece, int thread);
   void set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const;
   void relayout_row(int node, std::int64_t y);
   void pointwise_row(int node, std::int64_t y);

@@ -26,7 +26,7 @@ std::int64_t latency_of(const Pipeline& p, int strip) {
   Schedule schedule = endless_schedule(p, strip);
   const std::int64_t scale = p.graph->value_scale(p.result);
   std::int64_t latency = 0, loaded = 0;
-  for (int full = 0; full < 2 + kTileRows; full += schedule.stored() > 0) {       // what tiles make repeats within four
+  for (int full = 0; full < 2 + kTilePeriod; full += schedule.stored() > 0) {     // what tiles make repeats
     latency = std::max(latency, loaded + strip - 1 - schedule.stored() / scale);  // just before the next step
     for (std::size_t s = 0; s < p.stages.size(); ++s) schedule.made(s, schedule.ready(s));
     for (const std::size_t store = p.stages.size() - 1; schedule.ready(store).size() > 0;) {
@@ -108,7 +108,7 @@ Result<StreamPlan> plan_stream(const Network& network, const StreamOptions& opti
   request.panels = false;
   // Rows wait for at most `latency` rows below them and are read for as long again. Then the stream is full, and what
   // is alive repeats with every strip: no image needs more than one of these.
-  const std::int64_t tallest = (2 * result.latency / options.strip + 4) * options.strip;
+  const std::int64_t tallest = (2 * result.latency / options.strip + kTilePeriod) * options.strip;
   for (std::int64_t height = 1; height <= tallest; ++height) {
     request.height = height;
     request.box = whole(height, options.width);

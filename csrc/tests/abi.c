@@ -84,6 +84,7 @@ int main(void) {
   SIZE(fsr_precision);
   VALUE(FSR_FP32);
   VALUE(FSR_INT8);
+  VALUE(FSR_BF16);
   SIZE(fsr_log_level);
   VALUE(FSR_LOG_INFO);
   VALUE(FSR_LOG_WARNING);

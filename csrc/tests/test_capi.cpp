@@ -153,7 +153,7 @@ void test_errors(fsr::Model& model, const std::vector<char>& bytes) {
   CHECK(with([](I&, I&, O& o) { o.scale = 17; }) == FSR_ERROR_ARGUMENT && says("0 to 16"));
   CHECK(with([](I&, I&, O& o) { o.threads = 257; }) == FSR_ERROR_ARGUMENT && says("0 to 256"));
   CHECK(with([](I&, I&, O& o) { o.strip_rows = 65; }) == FSR_ERROR_ARGUMENT && says("0 to 64"));
-  CHECK(with([](I&, I&, O& o) { o.precision = 2; }) == FSR_ERROR_ARGUMENT && says("precision"));
+  CHECK(with([](I&, I&, O& o) { o.precision = 3; }) == FSR_ERROR_ARGUMENT && says("precision"));
   CHECK(with([](I&, I&, O& o) { o.max_memory = 7; }) == FSR_ERROR_MEMORY_BUDGET && says("max_memory is 7 bytes"));
   CHECK(with([](I&, I&, O& o) { o.value_low = 1; }) == FSR_ERROR_ARGUMENT && says("low < high"));
   CHECK(with([](I&, I&, O& o) { o.value_high = std::nan(""); }) == FSR_ERROR_ARGUMENT);

@@ -89,7 +89,7 @@ struct Layer {
       ranges[at(channels + c)] = std::max(ranges[at(c)], random_float(-0.1f * widest, widest));
     }
     ranges[0] = ranges[at(channels)] = 0;  // a channel that is always zero
-    CHECK(make_quantizer(ranges.data(), channels, quantizer));
+    CHECK(make_quantizer(ranges.data(), channels, 1, kTileTransform, quantizer));
   }
   Node node;
   std::vector<float> weight, bias, ranges;
@@ -105,14 +105,14 @@ void test_terms_stay_in_16_bits(int channels) {
     double most = 0;
     for (int i = 0; i < kTileInputs; ++i) {
       for (int j = 0; j < kTileInputs; ++j) {
-        double up = 0;  // from the matrix, not from kTermReach
+        double up = 0;  // from the matrix, not from kTileReach
         for (int a = 0; a < kTileInputs; ++a) {
           for (int b = 0; b < kTileInputs; ++b) {
             const double factor = kInput[i][a] * kInput[j][b];
             up += std::max(factor * low, factor * high);
           }
         }
-        CHECK(up == largest_term(i, j, low, high));
+        CHECK(up == kTileTransform.largest_term(i * kTileInputs + j, low, high));
         most = std::max(most, up);
       }
     }
@@ -192,7 +192,6 @@ void test_sums_stay_in_32_bits(int channels, int k) {
   for (const WinogradPass& pass : packed.passes) {
     const Cell* u = cells + pass.weights;
     for (int term = 0; term < kTileTerms; ++term) {
-      const int i = term / kTileInputs, j = term % kTileInputs;
       for (const WinogradBlock& block : pass.blocks) {
         std::vector<double> up(at(block.count)), down(up);
         for (int input = 0; input < packed.inputs; ++input) {
@@ -205,7 +204,8 @@ void test_sums_stay_in_32_bits(int channels, int k) {
                 continue;
               }
               const double low = double{layer.quantizer.low.data()[c]}, high = double{layer.quantizer.high.data()[c]};
-              const double largest = largest_term(i, j, low, high), least = -largest_term(i, j, -high, -low);
+              const double largest = kTileTransform.largest_term(term, low, high);
+              const double least = -kTileTransform.largest_term(term, -high, -low);
               up[at(m)] += std::max(w * largest, w * least);
               down[at(m)] += std::min(w * largest, w * least);
             }

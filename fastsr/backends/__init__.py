@@ -50,7 +50,7 @@ BACKENDS: list[Backend] = [
         "our C++ engine for CPUs: streaming, exact",
         native.why_unavailable,
         native.NativeRunner,
-        ("fp32", "int8"),
+        ("fp32", "int8", "bf16"),
         bounded=True,
     ),
     Backend(

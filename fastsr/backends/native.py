@@ -24,13 +24,15 @@ def why_unavailable() -> str | None:
 class NativeRunner:
     """One network on the native engine. FASTSR_ISA, read when the runner is made, forces an ISA level.
 
-    precision: "fp32", or "int8" for a model whose graph has ranges (`fastsr quantize`); else OptionError.
+    precision: "fp32"; "bf16", which is faster on processors with AMX only; or "int8" for a model whose graph has ranges
+    (`fastsr quantize`), else OptionError.
     """
 
     def __init__(
         self, model: CompiledModel, scale: int, channels: int, threads: int | None, precision: str = "fp32"
     ) -> None:
-        self._network = _native_model(model).network(scale, channels, integers=precision == "int8")
+        how = {"integers": precision == "int8", "bf16": precision == "bf16"}
+        self._network = _native_model(model).network(scale, channels, **how)
         self._threads = threads or 0
         self.scale = scale
         self.channels = channels

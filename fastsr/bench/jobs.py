@@ -11,7 +11,7 @@ from typing import Any
 from fastsr.bench.peers import Peer, find_peer
 
 OURS = "fastsr"
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "int8", "bf16")
 PIXELS = ("float32", "uint8")
 
 

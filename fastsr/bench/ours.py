@@ -16,7 +16,7 @@ from fastsr.bench.network import Network
 from fastsr.errors import OptionError
 from fastsr.upscaler import Upscaler
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "int8", "bf16")
 Image = npt.NDArray[Any]
 Run = Callable[[Image], Image]  # (H, W, 3) -> (scale * H, scale * W, 3), of the job's pixel type
 

@@ -119,8 +119,10 @@ typedef struct fsr_image {
 typedef int (*fsr_progress_function)(void* user, uint64_t done, uint64_t total);
 
 /* FSR_INT8: integers, nearly twice as fast and on photos some 0.01 dB of PSNR worse; the same bits on all processors.
- * The model must know the ranges of its layers' values ('fastsr quantize'), as those that come with FastSR do. */
-typedef enum fsr_precision { FSR_FP32 = 0, FSR_INT8 = 1 } fsr_precision;
+ * The model must know the ranges of its layers' values ('fastsr quantize'), as those that come with FastSR do.
+ * FSR_BF16: bfloat16 with sums in fp32, for processors with AMX; elsewhere slower than FSR_FP32. Its bits depend on the
+ * ISA level. */
+typedef enum fsr_precision { FSR_FP32 = 0, FSR_INT8 = 1, FSR_BF16 = 2 } fsr_precision;
 
 /* How to upscale. Where a pointer to it is NULL, the defaults hold. */
 typedef struct fsr_options {

@@ -1,0 +1,68 @@
+#include "cpu/integer_filter.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace fastsr {
+namespace {
+
+constexpr double kLargestSum = 2147483647;  // of 32 bits
+constexpr double kLargestWeight = 32767;
+
+// The largest magnitude that a sum can have: the worst pixels in all channels at once.
+double largest_sum(const std::vector<double>& weights, std::size_t inputs, int channels, const Transform& transform,
+                   const Quantizer& quantizer) {
+  double most = 0;
+  for (std::size_t sum = 0; sum * inputs < weights.size(); ++sum) {
+    const int term = static_cast<int>(sum) % transform.terms();
+    double up = 0, down = 0;
+    for (std::size_t n = 0; n < inputs; ++n) {
+      const std::size_t c = n % static_cast<std::size_t>(channels);
+      const double low = double{quantizer.low.data()[c]}, high = double{quantizer.high.data()[c]};
+      const double largest = transform.largest_term(term, low, high);
+      const double least = -transform.largest_term(term, -high, -low);
+      const double w = weights[sum * inputs + n];
+      up += std::max(w * largest, w * least);
+      down -= std::min(w * largest, w * least);
+    }
+    most = std::max({most, up, down});
+  }
+  return most;
+}
+
+}  // namespace
+
+IntegerFilter::IntegerFilter(std::vector<double> exact, int parts, int channels, const Transform& transform,
+                             const Quantizer& quantizer)
+    : parts_(parts), channels_(channels) {
+  const auto inputs = static_cast<std::size_t>(parts) * static_cast<std::size_t>(channels);
+  double most = 1e-30;  // so that a filter of zeros has a factor too
+  for (std::size_t n = 0; n < exact.size(); ++n) {
+    exact[n] *= double{quantizer.scale.data()[n % static_cast<std::size_t>(channels)]};
+    most = std::max(most, std::fabs(exact[n]));
+  }
+  // Rounding may add a little to the sums, so that they are checked on what came out.
+  double factor = kLargestWeight / most;
+  const double worst = largest_sum(exact, inputs, channels, transform, quantizer);
+  if (worst > 0) factor = std::min(factor, kLargestSum / worst);
+  std::vector<double> rounded(exact.size());
+  for (;;) {
+    for (std::size_t n = 0; n < exact.size(); ++n) rounded[n] = std::nearbyint(exact[n] * factor);
+    const double sum = largest_sum(rounded, inputs, channels, transform, quantizer);
+    if (sum <= kLargestSum) break;
+    factor *= std::min(1 - 1e-4, kLargestSum / sum);
+  }
+  unit_ = static_cast<float>(std::min(1 / factor, double{std::numeric_limits<float>::max()}));
+  values_.assign(rounded.begin(), rounded.end());
+}
+
+Cell IntegerFilter::pair(int sum, int part, int input) const {
+  const auto half = [&](int c) {
+    const auto n = static_cast<std::size_t>((sum * parts_ + part) * channels_ + c);
+    return c < channels_ ? static_cast<std::uint32_t>(static_cast<std::uint16_t>(values_[n])) : 0;
+  };
+  return static_cast<Cell>(half(2 * input) | half(2 * input + 1) << 16);
+}
+
+}  // namespace fastsr
