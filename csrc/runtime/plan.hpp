@@ -140,6 +140,7 @@ struct PlanLimits {
   int threads = 1;
   int strip = 0;                      // 0: the planner chooses
   bool panels = true;                 // may the image be cut into vertical panels
+  std::uint64_t cache = 0;            // bytes; 0: of this processor
   std::uint64_t staging_per_row = 0;  // bytes that the caller's own buffers take for each row of a strip
 };
 

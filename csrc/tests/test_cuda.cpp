@@ -80,7 +80,7 @@ struct Job {
 Options whole(const Picture& from) { return {{{0, from.height}, {0, from.width}}, 0, 0}; }
 
 Picture on_cpu(const ModelFile& file, const Graph& graph, Picture& from, const Options& o) {
-  Result<std::unique_ptr<Network>> network = Network::make(file, graph, *isa_levels().back().kernels, {false});
+  Result<std::unique_ptr<Network>> network = Network::make(file, graph, *select_isa("").value(), {false});
   CHECK(network.ok());
   Picture to(o.box.rows.size() * graph.scale, o.box.columns.size() * graph.scale, graph.out_channels);
   Job job(from, to, graph.scale, o);

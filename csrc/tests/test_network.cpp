@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/cache.hpp"
 #include "cpu/isa.hpp"
 #include "graph/loader.hpp"
 #include "runtime/network.hpp"
@@ -94,7 +95,7 @@ void test_allocations(const char* path) {
   CHECK(file.ok());
   for (const Graph& graph : file.value().graphs) {
     if (graph.channels != 3) continue;
-    Result<std::unique_ptr<Network>> network = Network::make(file.value(), graph, *isa_levels().back().kernels);
+    Result<std::unique_ptr<Network>> network = Network::make(file.value(), graph, *select_isa("").value());
     CHECK(network.ok());
     const std::int64_t shapes[][2] = {{1, 1}, {7, 13}, {1, 97}, {5, 67}};
     for (const auto& shape : shapes) {
@@ -118,7 +119,7 @@ void test_boxes(const char* path) {
   Result<ModelFile> file = load_model(bytes.data(), bytes.size());
   CHECK(file.ok());
   Result<std::unique_ptr<Network>> network =
-      Network::make(file.value(), file.value().graphs[0], *isa_levels().back().kernels);
+      Network::make(file.value(), file.value().graphs[0], *select_isa("").value());
   CHECK(network.ok());
   Picture from = random_picture(9, 48, 2), whole(36, 192);
   CHECK(upscale(*network.value(), from, whole, 2, 0, 0).ok());
@@ -144,6 +145,21 @@ void test_boxes(const char* path) {
             0);
     }
   }
+}
+
+// Strips are as high as keeps the threads busy where their rows fit into the caches, and one row of tiles where not.
+void test_strips_are_sized_to_the_cache(const Network& network) {
+  PlanLimits limits;
+  limits.threads = 2;
+  const Box box{{0, 400}, {0, 960}};
+  const auto planned = [&](std::uint64_t megabytes) {
+    limits.cache = megabytes << 20;
+    return make_plan(network.pipeline(), 400, 960, box, limits).value();
+  };
+  const Plan roomy = planned(64), tight = planned(8);
+  CHECK(roomy.strip == 8 && tight.strip == 4);
+  CHECK(tight.memory < roomy.memory && roomy.memory > 16u << 20 && roomy.memory < 128u << 20);
+  CHECK(largest_cache() >= 1u << 20 && largest_cache() <= 64u << 20);
 }
 
 }  // namespace
@@ -172,8 +188,9 @@ int main(int argc, char** argv) {
     }
   }
 
-  Result<std::unique_ptr<Network>> made = Network::make(file.value(), graph, *isa_levels().back().kernels);
+  Result<std::unique_ptr<Network>> made = Network::make(file.value(), graph, *select_isa("").value());
   Network& network = *made.value();
+  test_strips_are_sized_to_the_cache(network);
   Picture to(52, 244);
   for (std::uint64_t budget : {std::uint64_t{0}, std::uint64_t{3} << 20}) {  // whole, and in panels
     CHECK(upscale(network, from, to, 2, 0, budget).ok());

@@ -86,7 +86,7 @@ Picture streamed(Stream& stream, Picture& from, std::int64_t latency, std::mt199
 }
 
 void test_bits(Model& model, const Graph& graph, std::mt19937& random) {
-  Network& network = *model.network(graph.scale, graph.channels, *isa_levels().back().kernels).value();
+  Network& network = *model.network(graph.scale, graph.channels, *select_isa("").value()).value();
   const int cases[][2] = {{1, 1}, {1, 17}, {3, 3}, {8, 5}};  // strip, width
   for (const auto& [strip, width] : cases) {
     StreamOptions options;
@@ -237,8 +237,8 @@ int main(int argc, char** argv) {
     CHECK(model.ok());
     for (const Graph& graph : model.value()->file().graphs) test_bits(*model.value(), graph, random);
     if (model.value()->file().name == "fmen") {
-      test_latency(*model.value()->network(4, 1, *isa_levels().back().kernels, {false, false}).value(), 34);
-      test_latency(*model.value()->network(4, 1, *isa_levels().back().kernels).value(), 37);
+      test_latency(*model.value()->network(4, 1, *select_isa("").value(), {false, false}).value(), 34);
+      test_latency(*model.value()->network(4, 1, *select_isa("").value()).value(), 37);
     }
   }
 }
