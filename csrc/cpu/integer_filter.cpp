@@ -10,6 +10,11 @@ namespace {
 constexpr double kLargestSum = 2147483647;  // of 32 bits
 constexpr double kLargestWeight = 32767;
 
+double rounded(double x) {
+  constexpr double kWhole = 6755399441055744;  // 1.5 * 2^52, whose neighbours are whole numbers
+  return x + kWhole - kWhole;                  // to even, as nearbyint() does, which older CPUs have no instruction for
+}
+
 // The largest magnitude that a sum can have: the worst pixels in all channels at once.
 double largest_sum(const std::vector<double>& weights, std::size_t inputs, int channels, const Transform& transform,
                    const Quantizer& quantizer) {
@@ -46,15 +51,15 @@ IntegerFilter::IntegerFilter(std::vector<double> exact, int parts, int channels,
   double factor = kLargestWeight / most;
   const double worst = largest_sum(exact, inputs, channels, transform, quantizer);
   if (worst > 0) factor = std::min(factor, kLargestSum / worst);
-  std::vector<double> rounded(exact.size());
+  std::vector<double> whole(exact.size());
   for (;;) {
-    for (std::size_t n = 0; n < exact.size(); ++n) rounded[n] = std::nearbyint(exact[n] * factor);
-    const double sum = largest_sum(rounded, inputs, channels, transform, quantizer);
+    for (std::size_t n = 0; n < exact.size(); ++n) whole[n] = rounded(exact[n] * factor);
+    const double sum = largest_sum(whole, inputs, channels, transform, quantizer);
     if (sum <= kLargestSum) break;
     factor *= std::min(1 - 1e-4, kLargestSum / sum);
   }
   unit_ = static_cast<float>(std::min(1 / factor, double{std::numeric_limits<float>::max()}));
-  values_.assign(rounded.begin(), rounded.end());
+  values_.assign(whole.begin(), whole.end());
 }
 
 Cell IntegerFilter::pair(int sum, int part, int input) const {
