@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = ROOT / "csrc" / "cuda"
-DOCUMENT = ROOT / "docs" / "gpu-cuda.md"
+DOCUMENT = ROOT / "docs" / "gpu.md"
 FLAGS = ["-std=c++17", "-O3", "-fmad=false", f"-I{ROOT / 'csrc'}"]
 ALL = os.environ.get("FASTSR_TEST_ARCHITECTURES")
 CASES = (
