@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import numpy as np
@@ -79,6 +80,22 @@ def test_tensorrt_takes_part_where_it_is_and_says_why_not_elsewhere(monkeypatch,
         entrant.make(cases.DRY_CASES[1], timing.Dry())
     monkeypatch.undo()
     machine.restart()
+
+
+def test_sanitizers_run_where_they_are(monkeypatch, tmp_path):
+    found = {check.name: check for check in checks.checks(["cuda"], None)}
+    chosen = [check for name, check in found.items() if "sanitizer" in name]
+    assert len(chosen) == 4
+    which = shutil.which
+    monkeypatch.setattr(checks.shutil, "which", lambda name, path=None: which(name, path=str(tmp_path)))
+    with pytest.raises(RuntimeError, match="CUDA toolkit"):
+        chosen[0].run()
+    program = tmp_path / "compute-sanitizer"
+    for code in (0, 9):
+        program.write_text(f"#!/bin/sh\necho '========= ERROR SUMMARY: {code} errors for' $2\nexit {code}\n")
+        program.chmod(0o755)
+        assert chosen[1].run() == (code == 0, f"ERROR SUMMARY: {code} errors for racecheck")
+    assert not [check for check in checks.checks(["triton"], None) if "sanitizer" in check.name]
 
 
 def test_a_step_that_fails_or_hangs_is_named_and_the_rest_goes_on():
