@@ -21,15 +21,16 @@ double largest_sum(const std::vector<double>& weights, std::size_t inputs, int c
   double most = 0;
   for (std::size_t sum = 0; sum * inputs < weights.size(); ++sum) {
     const int term = static_cast<int>(sum) % transform.terms();
+    const double of_high = transform.largest_term(term, 0, 1), of_low = transform.largest_term(term, 1, 0);
     double up = 0, down = 0;
-    for (std::size_t n = 0; n < inputs; ++n) {
-      const std::size_t c = n % static_cast<std::size_t>(channels);
-      const double low = double{quantizer.low.data()[c]}, high = double{quantizer.high.data()[c]};
-      const double largest = transform.largest_term(term, low, high);
-      const double least = -transform.largest_term(term, -high, -low);
-      const double w = weights[sum * inputs + n];
-      up += std::max(w * largest, w * least);
-      down -= std::min(w * largest, w * least);
+    const double* w = weights.data() + sum * inputs;
+    for (const double* end = w + inputs; w != end;) {
+      for (int c = 0; c < channels; ++c, ++w) {
+        const double low = double{quantizer.low.data()[c]}, high = double{quantizer.high.data()[c]};
+        const double a = *w * (of_high * high + of_low * low), b = *w * (of_high * low + of_low * high);
+        up += std::max(a, b);
+        down -= std::min(a, b);
+      }
     }
     most = std::max({most, up, down});
   }
@@ -43,9 +44,11 @@ IntegerFilter::IntegerFilter(std::vector<double> exact, int parts, int channels,
     : parts_(parts), channels_(channels) {
   const auto inputs = static_cast<std::size_t>(parts) * static_cast<std::size_t>(channels);
   double most = 1e-30;  // so that a filter of zeros has a factor too
-  for (std::size_t n = 0; n < exact.size(); ++n) {
-    exact[n] *= double{quantizer.scale.data()[n % static_cast<std::size_t>(channels)]};
-    most = std::max(most, std::fabs(exact[n]));
+  for (std::size_t n = 0; n < exact.size();) {
+    for (int c = 0; c < channels; ++c, ++n) {
+      exact[n] *= double{quantizer.scale.data()[c]};
+      most = std::max(most, std::fabs(exact[n]));
+    }
   }
   // Rounding may add a little to the sums, so that they are checked on what came out.
   double factor = kLargestWeight / most;

@@ -7,7 +7,7 @@
  *
  * A network lives on the GPU, and in the context, that is current when it is opened. Any number of threads may use it
  * at once. Options are those of fsr_upscale(), of which scale, threads and strip_rows mean nothing here, and precision
- * is 0, since a network is opened in one: FSR_INT8 is for CPUs. max_memory bounds the working memory on the device
+ * is 0, since a network is opened in one: the others are for CPUs. max_memory bounds the working memory on the device
  * together with the pinned memory that pixels pass through. FSR_ERROR_OUT_OF_MEMORY is that of the device, too. What
  * fastsr.h says of errors, structs and pixels holds.
  */
