@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fastsr.backends.tensorrt.command import engines
-from fastsr.bench.command import bench
 from fastsr.consistency.report import Report, join_reports
 from fastsr.errors import (
     EngineCacheWarning,
@@ -25,7 +25,6 @@ from fastsr.errors import (
     TrainedRangeWarning,
     ValueRangeWarning,
 )
-from fastsr.exporting.command import export
 
 if TYPE_CHECKING:
     from fastsr.io.jobs import Job, Outcome
@@ -104,7 +103,40 @@ def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
         ctx.exit()
 
 
+def _bench() -> click.Command:
+    from fastsr.bench.command import bench
+
+    return bench
+
+
+def _engines() -> click.Command:
+    from fastsr.backends.tensorrt.command import engines
+
+    return engines
+
+
+def _export() -> click.Command:
+    from fastsr.exporting.command import export
+
+    return export
+
+
+class _Elsewhere(click.Command):
+    """A command of another file, which is imported when somebody asks for it, or for its help."""
+
+    def __init__(self, name: str, imported: Callable[[], click.Command]) -> None:
+        super().__init__(name)
+        self.imported = imported
+
+
+class _Commands(click.Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        return found.imported() if isinstance(found, _Elsewhere) else found
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
     epilog="Run `fastsr COMMAND --help` for a command's options and examples.",
@@ -367,16 +399,9 @@ def info(what: str) -> None:
       fastsr info fmen
       fastsr info my_model.fsr
     """
-    path = Path(what)
-    if path.suffix == ".fsr":
-        lines = _model_lines(what)
-    elif path.exists() or path.suffix:
-        lines = _image_lines(path)
-    else:
-        names = sorted(model.name for model in _fastsr().models())
-        if what not in names:
-            raise OptionError(f"{what!r} is neither a file nor a model; models are {', '.join(names)}")
-        lines = _model_lines(what)
+    from fastsr.describe import describe
+
+    lines = describe(what)
     width = max(len(key) for key, _ in lines)
     for key, value in lines:
         click.echo(f"{key:{width}}  {value}")
@@ -471,9 +496,9 @@ def quantize(
         click.echo(str(output))
 
 
-cli.add_command(bench)
-cli.add_command(export)
-cli.add_command(engines)
+cli.add_command(_Elsewhere("bench", _bench))
+cli.add_command(_Elsewhere("export", _export))
+cli.add_command(_Elsewhere("engines", _engines))
 
 
 class _Reported:
@@ -508,75 +533,6 @@ def _fastsr() -> Any:
 
 def _load(*args: Any, **options: Any) -> Any:
     return _fastsr().load(*args, **options)
-
-
-def _image_lines(path: Path) -> list[tuple[str, str]]:
-    from fastsr.io import open_image
-    from fastsr.medical import medical_format_of
-
-    if (medical := medical_format_of(path)) is not None:
-        return medical.describe(path)
-    with open_image(path) as reader:
-        page = reader.pages[0]
-        about = page.info
-        H, W, C = page.shape
-        kind = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGB + alpha"}[C]
-        lines = [
-            ("file", str(path)),
-            ("format", about.format + (f", {about.stored}" if about.stored else "")),
-            ("size", f"{W} x {H}"),
-            ("pixels", f"{page.dtype} {kind}"),
-        ]
-        if about.pages > 1:
-            sizes = {p.shape[:2] for p in reader.pages}
-            lines.append(("pages", str(about.pages) + ("" if len(sizes) == 1 else ", of different sizes")))
-        if about.dpi:
-            lines.append(("resolution", f"{about.dpi[0]:g} x {about.dpi[1]:g} dpi"))
-        lines.append(("ICC profile", f"{len(about.icc)} bytes" if about.icc else "none"))
-        lines.append(("EXIF", f"{len(about.exif)} bytes, orientation {about.orientation}" if about.exif else "none"))
-    return lines
-
-
-def _model_lines(what: str) -> list[tuple[str, str]]:
-    from fastsr.models import open_model
-
-    first = open_model(what)
-    scales = first.scales
-    lines = [("model", first.name)]
-    for entry in _fastsr().models():
-        if entry.name == what:
-            scales = entry.scales
-            lines.append(("about", entry.description))
-    files: dict[str, tuple[int, Any]] = {}
-    for scale in scales:
-        model = open_model(what, scale)
-        files.setdefault(model.sha256, (scale, model))
-        for graph in model.graphs:
-            if graph.scale == scale:
-                kind = {1: "grey", 3: "RGB"}.get(graph.channels, f"{graph.channels} channels")
-                lines.append((f"x{scale} {kind}", f"{model.parameters(scale, graph.channels):,} parameters"))
-    lines.append(("sha256", ", ".join(files)))
-    return lines + _card_lines([(f"x{scale} ", model.card) for scale, model in files.values()], first.name)
-
-
-def _card_lines(cards: list[tuple[str, Mapping[str, Any]]], name: str) -> list[tuple[str, str]]:
-    """Tell cards, what they share only once; the name before a card says which file's a line is."""
-    lines = []
-    for key in dict.fromkeys(key for _, card in cards for key in card):
-        values = [(who, card.get(key)) for who, card in cards]
-        if all(value == values[0][1] for _, value in values):
-            values = [("", values[0][1])]
-        lines += [(who + key, _plain(value)) for who, value in values if value not in (None, "", name)]
-    return lines
-
-
-def _plain(value: Any) -> str:
-    """Say a card's value without JSON's brackets."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_plain, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager
@@ -633,6 +589,7 @@ def main(arguments: Sequence[str] | None = None, *, load: Load | None = None) ->
     arguments: by default those of the process. load: what makes upscalers, by default fastsr.load.
     With FASTSR_DEBUG=1 errors show their traceback.
     """
+    atexit.register(gc.freeze)  # or the interpreter looks through all that is left, only to throw it away
     debug = os.environ.get("FASTSR_DEBUG", "") not in ("", "0")
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, _terminate)

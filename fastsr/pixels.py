@@ -40,8 +40,10 @@ def open_image(image: Any) -> Image:
     pil = sys.modules.get("PIL.Image")  # whoever has a PIL image has loaded this
     if pil is not None and isinstance(image, pil.Image):
         return _open_pil(image)
-    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
-        hint = "; .filled(value) makes one" if isinstance(image, np.ma.MaskedArray) else ""
+    numpy_ma = sys.modules.get("numpy.ma")  # the same: `np.ma` would import it
+    masked = numpy_ma is not None and isinstance(image, numpy_ma.MaskedArray)
+    if not isinstance(image, np.ndarray) or masked:
+        hint = "; .filled(value) makes one" if masked else ""
         raise DtypeError(f"the image is a {type(image).__name__}; a NumPy array or a PIL image is needed{hint}")
     check_dtype(image.dtype)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):

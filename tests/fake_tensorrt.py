@@ -5,12 +5,18 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+import sys
 import types
 
 import numpy as np
 import onnxruntime
-from onnx import load_model_from_string
+from fake_cuda import FakeCuda
+from onnx import TensorProto, load_model_from_string
 from onnx.reference import ReferenceEvaluator
+
+from fastsr.backends import nvidia
+from fastsr.backends.tensorrt import library
+from fastsr.backends.tensorrt.cache import EngineCache
 
 WORK_BYTES = 1000  # of device memory for each pixel
 
@@ -163,6 +169,8 @@ def make(name="tensorrt", version="10.9.0", refuse=None, unloadable=0, exact=Fal
     class Engine:
         def __init__(self, plan, onnx):
             self.plan = plan
+            half = load_model_from_string(onnx).graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+            self.dtype = np.dtype(np.float16 if half else np.float32)
             if trt.exact:
                 self.session = ReferenceEvaluator(load_model_from_string(onnx))
             else:
@@ -190,7 +198,7 @@ def make(name="tensorrt", version="10.9.0", refuse=None, unloadable=0, exact=Fal
             return all(a <= n <= b for a, n, b in zip(least, shape, most, strict=True))
 
         def get_tensor_shape(self, name):
-            x = np.zeros((1, self.shape[1], 1, 1), np.float32)
+            x = np.zeros((1, self.shape[1], 1, 1), self.engine.dtype)
             k, s = self.engine.session.run(None, {"input": x})[0].shape[1:3]
             return (1, k, s * self.shape[2], s * self.shape[3])
 
@@ -210,15 +218,15 @@ def make(name="tensorrt", version="10.9.0", refuse=None, unloadable=0, exact=Fal
             self.busy = True
             assert self.work >= self.update_device_memory_size_for_shapes()
             trt.runs.append(self.shape)
-            x = view(self.addresses["input"], self.shape)
+            x = view(self.addresses["input"], self.shape, self.engine.dtype)
             y = self.engine.session.run(None, {"input": x})[0]
-            view(self.addresses["output"], y.shape)[...] = y
+            view(self.addresses["output"], y.shape, y.dtype)[...] = y
             self.busy = False
             return True
 
-    def view(pointer, shape):
-        size = int(np.prod(shape))
-        return np.frombuffer((ctypes.c_float * size).from_address(pointer), np.float32).reshape(shape)
+    def view(pointer, shape, dtype):
+        size = int(np.prod(shape)) * dtype.itemsize
+        return np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype).reshape(shape)
 
     trt.ILogger, trt.IProgressMonitor = ILogger, IProgressMonitor
     trt.Builder, trt.OnnxParser, trt.Runtime = Builder, OnnxParser, Runtime
@@ -230,3 +238,29 @@ def make(name="tensorrt", version="10.9.0", refuse=None, unloadable=0, exact=Fal
             "ComputeCapability", {"NONE": 0, "SM75": 75, "SM80": 80, "SM86": 86, "SM120": 120}
         )
     return trt
+
+
+class Machine:
+    """A machine with a GPU and TensorRT, both fake."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        self._patch = monkeypatch
+        monkeypatch.setattr(nvidia, "MODULE", tmp_path / "version")
+        monkeypatch.setenv("FASTSR_CACHE", str(tmp_path))
+        monkeypatch.delenv("FASTSR_BACKEND", raising=False)
+        self.cache = EngineCache()
+        self.cuda = self.trt = None
+        self.set()
+
+    def set(self, module=None, **cuda):
+        self.cuda = FakeCuda(**cuda)
+        self.trt = module or make()
+        for name in library._MODULES:
+            self._patch.setitem(sys.modules, name, self.trt if name == self.trt.__name__ else None)
+        self._patch.setattr(ctypes, "CDLL", lambda _: self.cuda)
+        self.restart()
+
+    def restart(self):
+        """Forget what a process remembers."""
+        for remembered in (nvidia.driver, nvidia.why_no_gpu, library._find):
+            remembered.cache_clear()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastsr
-from fastsr.cli import main
+from fastsr.cli import cli, main
 from fastsr.errors import MemoryBudgetError, OptionError
 from fastsr.io import read_image, write_image
 
@@ -157,12 +157,12 @@ def test_errors_are_one_line(tmp_path, run, monkeypatch, arguments, code, words)
 # --- the other commands -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["upscale"], ["info"], ["models"], ["doctor"], ["compare"], ["compile"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in sorted(cli.commands))], ids=str)
 def test_help_teaches(run, command):
     code, out, err = run(*command, "--help")
     assert (code, err) == (0, "")
     assert "fastsr" in out
-    assert command in ([], ["models"], ["doctor"]) or "Example" in out
+    assert command in ([], ["models"], ["doctor"], ["engines"]) or "Example" in out
     assert max(map(len, out.splitlines())) <= 100
 
 
@@ -170,6 +170,52 @@ def test_no_arguments_show_the_help(run):
     code, _, err = run()
     assert code == 2
     assert "fastsr upscale scan.png" in err
+
+
+def test_the_help_lists_every_command_with_what_it_does(run):
+    lines = {
+        line.split()[0]: line.split()[1:] for line in run("--help")[1].partition("Commands:")[2].splitlines() if line
+    }
+    assert {"upscale", "bench", "engines", "export"} <= set(cli.commands) <= lines.keys()
+    assert all(len(lines[name]) > 3 for name in cli.commands)
+
+
+def test_a_wrong_command_is_told_the_nearest(run):
+    code, _, err = run("exprt")
+    assert code == 2
+    assert "'export'" in err
+
+
+# What `fastsr upscale scan.png` has no use for. All of it together took as long as the work itself.
+UNUSED = """
+    asyncio bz2 concurrent.futures csv email gzip hmac http importlib.metadata importlib.resources lzma
+    multiprocessing nibabel numpy.ma numpy.random onnx onnxruntime PIL.GifImagePlugin PIL.JpegImagePlugin
+    PIL.TiffImagePlugin pydicom random secrets shutil ssl subprocess tempfile tensorrt tifffile tomllib torch tqdm
+    triton unittest urllib.request xml fastsr._cuda fastsr.backends.tensorrt.engine fastsr.backends.triton.kernels
+    fastsr.bench fastsr.compare fastsr.describe fastsr.diagnostics fastsr.evaluation fastsr.exporting
+    fastsr.graph.compiler fastsr.graph.passes fastsr.graph.qdq fastsr.graph.reference fastsr.graph.to_onnx
+    fastsr.medical.dicom.read fastsr.medical.nifti fastsr.medical.nifti_header fastsr.quantization
+"""
+
+
+def test_upscaling_a_file_imports_nothing_else(tmp_path):
+    image(tmp_path / "scan.png")
+    code = """
+        import sys
+        import click, numpy, PIL.PngImagePlugin
+        before = set(sys.modules)  # what they import is their affair
+        from fastsr.cli import main
+        try:
+            main()
+        finally:
+            print(*set(sys.modules) - before, file=sys.stderr)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), "upscale", "scan.png"]
+    result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    loaded = set(result.stderr.split())
+    assert (tmp_path / "scan_x4.png").exists()
+    assert {"fastsr._native", "fastsr.io.png"} <= loaded
+    assert not loaded & set(UNUSED.split())
 
 
 def test_version(run):

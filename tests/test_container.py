@@ -20,9 +20,9 @@ from fastsr.errors import (
     OptionError,
     OutputError,
 )
-from fastsr.graph import CompiledModel, compile_model, container
+from fastsr.graph import CompiledModel, container
 from fastsr.graph.builder import GraphBuilder
-from fastsr.graph.compiler import assemble
+from fastsr.graph.compiler import assemble, compile_model
 from fastsr.graph.ir import INPUT
 
 CARD = {"data": "random", "ranges": {"modality": ["CT", "MR"], "größe": [1, 2.5]}, "note": 'a "quoted" \\ text'}

@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = ROOT / "csrc" / "cuda"
-DOCUMENT = ROOT / "docs" / "gpu-cuda.md"
+DOCUMENT = ROOT / "docs" / "gpu.md"
 FLAGS = ["-std=c++17", "-O3", "-fmad=false", f"-I{ROOT / 'csrc'}"]
 ALL = os.environ.get("FASTSR_TEST_ARCHITECTURES")
 CASES = (
@@ -91,3 +91,51 @@ def test_the_documented_figures_are_current():
     tiles = {int(re.search(r"TensorConvILi(\d+)E", name).group(1)): kernel for name, kernel in report.items()}
     rows = re.findall(r"^\| (\d+) \|[^|]*\|[^|]*\| (\d+) \|", text, re.MULTILINE)
     assert {int(n): int(registers) for n, registers in rows} == {n: k["registers"] for n, k in tiles.items()}
+
+
+STUB = """
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "cuda/device.hpp"
+
+static int error, devices, major;
+cudaError_t cudaGetDeviceCount(int* count) { return *count = devices, static_cast<cudaError_t>(error); }
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+const char* cudaGetErrorString(cudaError_t) { return "in CUDA's words"; }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = major, cudaSuccess; }
+
+int main(int, char** argv) {
+  error = std::atoi(argv[1]), devices = std::atoi(argv[2]), major = std::atoi(argv[3]);
+  std::puts(fastsr::cuda::why_no_device().c_str());
+}
+"""
+
+
+def test_why_no_gpu_can_be_used(tmp_path):
+    """What the CUDA runtime says becomes a reason, for each of its errors: 35 no driver, 100 no device, others. 2 s."""
+    include = Path(nvcc()).resolve().parent.parent / "include"
+    if shutil.which("g++") is None or not (include / "cuda_runtime_api.h").exists():
+        pytest.skip("g++ or CUDA's headers are not there")
+    (tmp_path / "stub.cpp").write_text(STUB)
+    sources = [tmp_path / "stub.cpp", CUDA / "device_cuda.cpp"]
+    options = [
+        "-std=c++17",
+        f"-I{ROOT / 'csrc'}",
+        f"-I{include}",
+        "-no-pie",
+        "-Wl,--unresolved-symbols=ignore-in-object-files,-z,lazy",
+    ]
+    subprocess.run(["g++", *options, *map(str, sources), "-o", str(tmp_path / "why")], check=True)
+
+    def why(*answers):
+        command = [str(tmp_path / "why"), *map(str, answers)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert why(35, 0, 0) == "no NVIDIA driver, or one too old for this build"
+    assert why(100, 0, 0) == why(0, 0, 0) == "no NVIDIA GPU"
+    assert why(999, 0, 0) == "no usable GPU: in CUDA's words"
+    assert why(0, 1, 7) == "the GPU's compute capability is 7.x; 8.0 (Ampere) or newer is needed"
+    assert why(0, 1, 8) == ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fastsr[torch]'")
@@ -52,11 +54,48 @@ def test_bars_are_judged_by_figures():
     assert Bar("c", "bytes", "a", most=64e6).judge(figures) == "met: 50.0 MB"
     assert Bar("c", "ms", "a", factor=2, beside="x").judge(figures) == "not measured"
     assert Bar("c", "ms", "x", most=1).judge(figures) == "not measured"
-    names = {e.name for e in entrants.ENTRANTS} | {cases.TENSORRT}
+    names = {e.name for e in entrants.ENTRANTS}
     for bar in cases.BARS:
         assert {bar.who, bar.beside or bar.who} <= names
         assert bar.case in {c.name for c in cases.CASES}
         assert bar.text
+
+
+def test_tensorrt_takes_part_where_it_is_and_says_why_not_elsewhere(monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the stub of TensorRT computes with ONNX Runtime")
+    from fake_tensorrt import Machine, make
+
+    (entrant,) = (e for e in entrants.ENTRANTS if e.name == cases.TENSORRT)
+    for name in ("tensorrt", "tensorrt_rtx"):
+        machine = Machine(monkeypatch, tmp_path)
+        machine.set(make(name))
+        ready = entrant.make(cases.DRY_CASES[1], timing.Dry())
+        ready.run()
+        difference = np.abs(np.clip(ready.result(), 0, 1) - script._expected(cases.DRY_CASES[1]))
+        assert difference.max() < 2e-3
+        assert machine.trt.built[0]["shapes"] == {"input": ((1, 3, 6, 8),) * 3}
+        assert ready.held == 3 * 12 * 16 * 2
+    machine.set(devices=0)
+    with pytest.raises(RuntimeError, match="GPU"):
+        entrant.make(cases.DRY_CASES[1], timing.Dry())
+    monkeypatch.undo()
+    machine.restart()
+
+
+def test_sanitizers_run_where_they_are(monkeypatch, tmp_path):
+    found = {check.name: check for check in checks.checks(["cuda"], None)}
+    chosen = [check for name, check in found.items() if "sanitizer" in name]
+    assert len(chosen) == 4
+    which = shutil.which
+    monkeypatch.setattr(checks.shutil, "which", lambda name, path=None: which(name, path=str(tmp_path)))
+    with pytest.raises(RuntimeError, match="CUDA toolkit"):
+        chosen[0].run()
+    program = tmp_path / "compute-sanitizer"
+    for code in (0, 9):
+        program.write_text(f"#!/bin/sh\necho '========= ERROR SUMMARY: {code} errors for' $2\nexit {code}\n")
+        program.chmod(0o755)
+        assert chosen[1].run() == (code == 0, f"ERROR SUMMARY: {code} errors for racecheck")
+    assert not [check for check in checks.checks(["triton"], None) if "sanitizer" in check.name]
 
 
 def test_a_step_that_fails_or_hangs_is_named_and_the_rest_goes_on():

@@ -15,7 +15,8 @@ ort = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from fastsr.errors import FastSRError, GraphError, ModelFileError, UnsupportedOperationError  # noqa: E402
-from fastsr.graph import compile_model, reference  # noqa: E402
+from fastsr.graph import reference  # noqa: E402
+from fastsr.graph.compiler import compile_model  # noqa: E402
 from fastsr.graph.from_onnx import from_onnx  # noqa: E402
 from fastsr.graph.grey import LUMA  # noqa: E402
 from fastsr.graph.passes import optimize  # noqa: E402

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from fastsr.errors import OptionError  # noqa: E402
-from fastsr.graph import CompiledModel, compile_model, reference  # noqa: E402
+from fastsr.graph import CompiledModel, reference  # noqa: E402
+from fastsr.graph.compiler import compile_model  # noqa: E402
 from fastsr.graph.grey import LUMA  # noqa: E402
 from training.nets import FMEN, VDSR, SRGANDiscriminator, SRGANGenerator  # noqa: E402
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from random_graphs import random_graph
@@ -55,6 +57,32 @@ def test_grey_form_of_random_networks(seed):
     limit = 1e-6 * max(np.abs(expected).max(), 1)
     assert np.abs(reference.run(*grey, g)[0] - expected).max() <= limit
     assert np.abs(reference.run(*passes.optimize(*grey), g)[0] - expected).max() <= 5 * limit
+
+
+def ends(value):
+    return np.stack([value.min((1, 2)), value.max((1, 2))]).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ranges_stay_with_their_values(seed):
+    graph, tensors = random_graph(seed)
+    g = image(graph, seed)[:1]
+    ranges = {}
+    for name, value in reference.values(graph, tensors, np.repeat(g, 3, 0)):
+        if name != graph.output:
+            ranges[name] = f"{name}.ranges"
+            tensors[ranges[name]] = ends(value)
+    built = replace(graph, ranges=ranges), tensors
+    passed = [rewrite(*built) for rewrite in passes.PASSES]
+    for after in [*passed, passes.optimize(*built), to_grey(*built), passes.optimize(*to_grey(*built))]:
+        check(*after)
+        x = g if after[0].channels == 1 else np.repeat(g, 3, 0)
+        found = dict(reference.values(*after, x))
+        for name, tensor in after[0].ranges.items():
+            limit = 1e-5 * max(np.abs(found[name]).max(), 1)
+            assert np.abs(after[1][tensor] - ends(found[name])).max() <= limit, name
+    fused = passes.optimize(*built)[0]
+    assert len(fused.ranges) >= (len(fused.nodes) - 1) // 2  # most of what is left
 
 
 @pytest.mark.parametrize(("channels_in", "channels_out"), [(1, 3), (3, 1)])

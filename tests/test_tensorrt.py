@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_cuda import FakeCuda
-from fake_tensorrt import WORK_BYTES, make
+from fake_tensorrt import WORK_BYTES, Machine, make
 
 import fastsr
 from fastsr.backends import nvidia
@@ -18,7 +17,6 @@ from fastsr.backends.base import Job, ValueRange
 from fastsr.backends.nonfinite import is_finite
 from fastsr.backends.tensorrt import library, network, runner, why_unavailable
 from fastsr.backends.tensorrt.build import STEPS, Phases, Profile, build
-from fastsr.backends.tensorrt.cache import EngineCache
 from fastsr.backends.tensorrt.network import prepare
 from fastsr.cli import main
 from fastsr.errors import (
@@ -35,32 +33,6 @@ from fastsr.graph.calibrate import calibrate
 from fastsr.graph.ir import INPUT
 from fastsr.graph.model import CompiledModel
 from fastsr.models import open_model
-
-
-class Machine:
-    """A machine with a GPU and TensorRT, both fake."""
-
-    def __init__(self, monkeypatch, tmp_path):
-        self._patch = monkeypatch
-        monkeypatch.setattr(nvidia, "MODULE", tmp_path / "version")
-        monkeypatch.setenv("FASTSR_CACHE", str(tmp_path))
-        monkeypatch.delenv("FASTSR_BACKEND", raising=False)
-        self.cache = EngineCache()
-        self.cuda = self.trt = None
-        self.set()
-
-    def set(self, module=None, **cuda):
-        self.cuda = FakeCuda(**cuda)
-        self.trt = module or make()
-        for name in library._MODULES:
-            self._patch.setitem(sys.modules, name, self.trt if name == self.trt.__name__ else None)
-        self._patch.setattr(ctypes, "CDLL", lambda _: self.cuda)
-        self.restart()
-
-    def restart(self):
-        """Forget what a process remembers."""
-        for remembered in (nvidia.driver, nvidia.why_no_gpu, library._find):
-            remembered.cache_clear()
 
 
 @pytest.fixture

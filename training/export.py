@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastsr.graph import CompiledModel, compile_model
+from fastsr.graph import CompiledModel
+from fastsr.graph.compiler import compile_model
 from training.card import make_card, with_scores
 from training.loop import Training, save_atomically
 from training.nets import FMENInference, SRGANGeneratorInference, VDSRInference

@@ -132,6 +132,54 @@ def _torch(compiled: bool, precision: str, case: Case, device: Device) -> Ready:
     return Ready(recorded, run, lambda: recorded()[0].permute(1, 2, 0).float().cpu().numpy(), held)
 
 
+def _tensorrt(case: Case, device: Device) -> Ready:
+    """An engine for this size alone, fp16 planes in and out. Its working memory comes from PyTorch, which counts it."""
+    from fastsr.backends.tensorrt import why_unavailable
+
+    reason = why_unavailable()
+    if reason is not None:
+        raise RuntimeError(reason)
+    import torch
+
+    from fastsr.backends.nvidia import driver
+    from fastsr.backends.tensorrt.build import Profile, build
+    from fastsr.backends.tensorrt.engine import Engine
+    from fastsr.backends.tensorrt.library import find_library
+    from fastsr.graph.ir import INPUT
+    from fastsr.graph.to_onnx import OUTPUT, to_onnx
+
+    library, model, size = find_library(), open_model(case.model, case.scale), (case.height, case.width)
+    onnx = to_onnx(model.graph(case.scale, 3), model.tensors, compute="fp16", io="fp16").SerializeToString()
+    aimed = [driver().gpu().capability] if library.capabilities() else []
+    engine = Engine(library, build(library, onnx, 3, Profile(size, size, size), capabilities=aimed).engine, 3, driver())
+    context = engine.new_context()
+    where = "cuda" if device.recorded else "cpu"
+    x = torch.from_numpy(synthetic(*size)).to(where).permute(2, 0, 1)[None].half().div(255).contiguous()
+    if not context.set_input_shape(INPUT, tuple(x.shape)):
+        raise RuntimeError(f"{library.name} refuses an image of {size}")
+    context.set_tensor_address(INPUT, x.data_ptr())
+    shape, needs = tuple(context.get_tensor_shape(OUTPUT)), int(context.update_device_memory_size_for_shapes())
+
+    def run() -> Any:
+        y = torch.empty(shape, dtype=x.dtype, device=x.device)
+        work = torch.empty(max(needs, 1), dtype=torch.uint8, device=x.device)
+        context.set_device_memory(work.data_ptr(), needs)
+        context.set_tensor_address(OUTPUT, y.data_ptr())
+        stream = torch.cuda.current_stream().cuda_stream if device.recorded else 1
+        if not context.execute_async_v3(stream):
+            raise RuntimeError(f"{library.name} failed: {library.logger.take()[-3:]}")
+        return y
+
+    held = run().numel() * x.element_size()
+    recorded = device.record(run)
+
+    def result() -> Planes:
+        planes: Planes = recorded()[0].permute(1, 2, 0).float().cpu().numpy()
+        return planes
+
+    return Ready(recorded, run, result, held, idle=lambda: engine)  # the context must not outlive its engine
+
+
 ENTRANTS = (
     Entrant(cases.OURS, partial(_triton, "fp16", "")),
     Entrant("triton fp16, single convolutions", partial(_triton, "fp16", "single")),
@@ -144,6 +192,7 @@ ENTRANTS = (
     Entrant("cuda, user's call", partial(_user_call, "cuda", None)),
     Entrant("tensorrt fp16, user's call", partial(_user_call, "tensorrt", "fp16"), slow=True),
     Entrant(cases.EAGER, partial(_torch, False, "fp16")),
+    Entrant(cases.TENSORRT, _tensorrt, slow=True),
     Entrant(cases.COMPILED, partial(_torch, True, "fp16"), slow=True),
 )
 DRY_ENTRANTS = (

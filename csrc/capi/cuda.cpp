@@ -56,6 +56,10 @@ Status upscale(fsr_cuda_network* network, const fsr_image* source, const fsr_ima
   FASTSR_TRY(read_image(target, "target", true, to));
   fsr_options wanted = FSR_OPTIONS_INIT;
   FASTSR_TRY(read_struct(options, "options", wanted));
+  if (wanted.precision != FSR_FP32) {
+    return {Code::option, "options.precision is " + std::to_string(wanted.precision) +
+                              "; on a GPU it is 0, and fsr_cuda_open() chooses FSR_CUDA_FP32 or FSR_CUDA_FP16"};
+  }
   if (from.channels != graph.channels || to.channels != graph.out_channels || from.type != to.type ||
       to.height != from.height * graph.scale || to.width != from.width * graph.scale) {
     return {Code::shape,

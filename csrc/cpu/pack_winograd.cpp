@@ -7,48 +7,73 @@
 namespace fastsr {
 namespace {
 
-constexpr std::ptrdiff_t kFloatsPerLine = static_cast<std::ptrdiff_t>(kCacheLine / sizeof(float));
-
-// The filter's transform, for the points 0, 1, -1, 2, -2 and infinity.
-constexpr double kFilter[kTileInputs][3] = {{1.0 / 4, 0, 0},
-                                            {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                            {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                            {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                            {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                            {0, 0, 1}};
+constexpr int kFloatsPerLine = kCacheLine / sizeof(float);
 
 // In integers the terms' weights are made alike in size by these powers of two, so that each is rounded as little as
 // the others; the output's transform divides by them (transform_output_int in winograd.inl).
 constexpr double kTermScale[kTileInputs] = {1, 1, 1, 2, 2, 0.25};
 
-double term_of(const float* w, int i, int j) {
-  double sum = 0;
-  for (int a = 0; a < 3; ++a) {
-    for (int b = 0; b < 3; ++b) sum += kFilter[i][a] * static_cast<double>(w[a * 3 + b]) * kFilter[j][b];
-  }
-  return sum;
+// The filter's transform along one axis, for the points 0, 1, -1, 2, -2 and infinity.
+void transform(double w0, double w1, double w2, double* u, int step) {
+  const double ends = w0 + w2, wide = w0 + 4 * w2;
+  u[0] = w0 / 4;
+  u[step] = (ends + w1) * (-1.0 / 6);
+  u[2 * step] = (ends - w1) * (-1.0 / 6);
+  u[3 * step] = (wide + 2 * w1) * (1.0 / 24);
+  u[4 * step] = (wide - 2 * w1) * (1.0 / 24);
+  u[5 * step] = w2;
 }
 
-// Lay out the weights; value(k, input, term) is one of them, a float or a cell.
-template <class Number, class Value>
-void lay_out(PackedWinograd& out, int max_block, const Value& value) {
-  Number* const begin = reinterpret_cast<Number*>(out.weights.data());
-  Number* to = begin;
+// The transform of a 3x3 filter: its kTileTerms terms.
+void transform(const float* w, double* u) {
+  double columns[kTileInputs * 3];
+  for (int b = 0; b < 3; ++b) {
+    transform(static_cast<double>(w[b]), static_cast<double>(w[3 + b]), static_cast<double>(w[6 + b]), columns + b, 3);
+  }
+  for (int i = 0; i < kTileInputs; ++i) {
+    const double* row = columns + 3 * i;
+    transform(row[0], row[1], row[2], u + kTileInputs * i, 1);
+  }
+}
+
+// Lay out the weights; terms(k, input, u) fills in the terms of one filter, or of the filters of one cell. False: no
+// memory.
+template <class Number, class Terms>
+bool lay_out(PackedWinograd& out, int max_block, const Terms& terms) {
+  const auto inputs = static_cast<std::size_t>(out.inputs);
+  // From one term to the next of a block, so that they do not share the cache's sets.
+  const std::size_t pitch = inputs * static_cast<std::size_t>(max_block) + std::size_t{kFloatsPerLine};
+  AlignedFloats memory;  // [term][input][k] of one block
+  if (!memory.allocate(kTileTerms * pitch)) return false;
+  Number* const some = reinterpret_cast<Number*>(memory.data());
+  Number* const to = reinterpret_cast<Number*>(out.weights.data());
+  std::size_t begin = 0;
   for (const WinogradBlock& cells : cut_evenly(0, cells_of(out.channels), kPassChannels / 2)) {  // no pass parts a cell
     WinogradPass pass;
     pass.k0 = 2 * cells.k0;
     pass.count = std::min(2 * cells.count, out.channels - pass.k0);
-    pass.weights = static_cast<std::size_t>(to - begin);
+    pass.weights = begin;
     pass.blocks = cut_evenly(pass.k0, pass.count, max_block);
-    for (int term = 0; term < kTileTerms; ++term) {
-      for (const WinogradBlock& block : pass.blocks) {
-        for (int input = 0; input < out.inputs; ++input) {
-          for (int k = block.k0; k < block.k0 + block.count; ++k) *to++ = value(k, input, term);
+    for (const WinogradBlock& block : pass.blocks) {
+      const std::size_t size = inputs * static_cast<std::size_t>(block.count);
+      Number* next = some;
+      for (int input = 0; input < out.inputs; ++input) {
+        for (int k = block.k0; k < block.k0 + block.count; ++k, ++next) {
+          Number u[kTileTerms];
+          terms(k, input, u);
+          for (std::size_t term = 0; term < kTileTerms; ++term) next[term * pitch] = u[term];
         }
       }
+      for (std::size_t term = 0; term < kTileTerms; ++term) {
+        const std::size_t at =
+            (term * static_cast<std::size_t>(pass.count) + static_cast<std::size_t>(block.k0 - pass.k0)) * inputs;
+        std::copy_n(some + term * pitch, size, to + begin + at);
+      }
     }
+    begin += kTileTerms * inputs * static_cast<std::size_t>(pass.count);
     out.passes.push_back(std::move(pass));
   }
+  return true;
 }
 
 bool allocate(PackedWinograd& out, int inputs, int channels, const float* bias) {
@@ -96,11 +121,12 @@ WinogradScratch winograd_scratch(int inputs, int channels, int groups) {
 
 bool pack_winograd(const Node& node, const float* weight, const float* bias, int max_block, PackedWinograd& out) {
   if (!allocate(out, node.input_channels, node.channels, bias)) return false;
-  lay_out<float>(out, max_block, [&](int k, int input, int term) {
-    return static_cast<float>(
-        term_of(weight + (k * node.input_channels + input) * 9, term / kTileInputs, term % kTileInputs));
+  const int C = node.input_channels;
+  return lay_out<float>(out, max_block, [&](int k, int input, float* to) {
+    double u[kTileTerms];
+    transform(weight + std::ptrdiff_t{k * C + input} * 9, u);
+    for (int term = 0; term < kTileTerms; ++term) to[term] = static_cast<float>(u[term]);
   });
-  return true;
 }
 
 bool pack_winograd_int(const Node& node, const float* weight, const float* bias, const Quantizer& quantizer,
@@ -109,23 +135,24 @@ bool pack_winograd_int(const Node& node, const float* weight, const float* bias,
       !out.scale.allocate(static_cast<std::size_t>(node.channels))) {
     return false;
   }
+  const auto C = static_cast<std::size_t>(node.input_channels);
   std::vector<IntegerFilter> filters;
   filters.reserve(static_cast<std::size_t>(node.channels));
   for (int k = 0; k < node.channels; ++k) {
-    std::vector<double> exact;
-    for (int term = 0; term < kTileTerms; ++term) {
-      const int i = term / kTileInputs, j = term % kTileInputs;
-      for (int c = 0; c < node.input_channels; ++c) {
-        exact.push_back(term_of(weight + (std::ptrdiff_t{k} * node.input_channels + c) * 9, i, j) * kTermScale[i] *
-                        kTermScale[j]);
+    std::vector<double> exact(kTileTerms * C);  // [term][c]
+    for (std::size_t c = 0; c < C; ++c, weight += 9) {
+      double u[kTileTerms];
+      transform(weight, u);
+      for (std::size_t term = 0; term < kTileTerms; ++term) {
+        exact[term * C + c] = u[term] * kTermScale[term / kTileInputs] * kTermScale[term % kTileInputs];
       }
     }
     filters.emplace_back(std::move(exact), 1, node.input_channels, kTileTransform, quantizer);
     out.scale.data()[k] = filters.back().unit();
   }
-  lay_out<Cell>(out, max_block,
-                [&](int k, int input, int term) { return filters[static_cast<std::size_t>(k)].pair(term, 0, input); });
-  return true;
+  return lay_out<Cell>(out, max_block, [&](int k, int input, Cell* to) {
+    for (int term = 0; term < kTileTerms; ++term) to[term] = filters[static_cast<std::size_t>(k)].pair(term, 0, input);
+  });
 }
 
 }  // namespace fastsr

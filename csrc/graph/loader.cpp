@@ -331,12 +331,13 @@ Status check_version(const Container& c) {
                                    std::to_string(kFormatVersion)};
 }
 
-Status check_hash(const unsigned char* bytes, std::size_t size, const Container& c, std::string& hash) {
+Status check_hash(const unsigned char* bytes, std::size_t size, const Container& c, bool hashed, std::string& hash) {
   FASTSR_TRY(get_string(*c.metadata, "fastsr.sha256", hash));
   const std::size_t key = c.header.find(kHashKey);
   if (key == std::string_view::npos || hash.size() != kHashDigits) return bad_file("the hash is missing");
   const std::size_t at = 8 + key + kHashKey.size();
   if (at + kHashDigits > size) return damaged("the file is truncated inside its header");
+  if (hashed) return {};
   const std::string zeros(kHashDigits, '0');
   Sha256 sha;
   sha.update(bytes, at);
@@ -419,13 +420,13 @@ Status read_tensors(const Container& c, ModelFile& file, std::unordered_map<std:
 
 }  // namespace
 
-Result<ModelFile> load_model(const void* data, std::size_t size) {
+Result<ModelFile> load_model(const void* data, std::size_t size, bool hashed) {
   const auto* bytes = static_cast<const unsigned char*>(data);
   Container container;
   ModelFile file;
   FASTSR_TRY(open_container(bytes, size, container));
   FASTSR_TRY(check_version(container));
-  FASTSR_TRY(check_hash(bytes, size, container, file.sha256));
+  FASTSR_TRY(check_hash(bytes, size, container, hashed, file.sha256));
   std::unordered_map<std::string, int> tensors;
   FASTSR_TRY(read_tensors(container, file, tensors));
   FASTSR_TRY(get_string(*container.metadata, "fastsr.card", file.card));

@@ -126,11 +126,11 @@ BoxTuple reads(const Network& network, std::int64_t height, std::int64_t width, 
   return {part.columns.begin, part.rows.begin, part.columns.end, part.rows.end};
 }
 
-std::unique_ptr<Model> open_model(const py::bytes& bytes) {
+std::unique_ptr<Model> open_model(const py::bytes& bytes, bool hashed) {
   char* data = nullptr;
   py::ssize_t size = 0;
   if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
-  return take(Model::open(data, static_cast<std::size_t>(size)));
+  return take(Model::open(data, static_cast<std::size_t>(size), hashed));
 }
 
 Network& network_of(Model& model, int scale, int channels, const std::string& isa, bool winograd, bool integers,
@@ -178,7 +178,7 @@ PYBIND11_MODULE(_native, m) {
       .def("plan", &plan, py::arg("height"), py::arg("width"), py::arg("box"), py::arg("options"));
 
   py::class_<Model>(m, "Model")
-      .def(py::init(&open_model), py::arg("data"))
+      .def(py::init(&open_model), py::arg("data"), py::arg("hashed") = false)
       .def_property_readonly("name", [](const Model& model) { return model.file().name; })
       .def_property_readonly("sha256", [](const Model& model) { return model.file().sha256; })
       .def("network", &network_of, py::arg("scale"), py::arg("channels"), py::arg("isa") = "",

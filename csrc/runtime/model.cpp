@@ -20,8 +20,8 @@ bool any_by(Algorithm algorithm, const Graph& graph) {
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> Model::open(const void* bytes, std::size_t size) {
-  Result<ModelFile> file = load_model(bytes, size);
+Result<std::unique_ptr<Model>> Model::open(const void* bytes, std::size_t size, bool hashed) {
+  Result<ModelFile> file = load_model(bytes, size, hashed);
   if (!file.ok()) return file.status();
   std::unique_ptr<Model> model(new Model);
   model->file_ = std::move(file.value());

@@ -14,8 +14,8 @@ namespace fastsr {
 
 class Model {
  public:
-  // `bytes`: a .fsr file's; they are copied.
-  static Result<std::unique_ptr<Model>> open(const void* bytes, std::size_t size);
+  // `bytes`: a .fsr file's; they are copied. hashed: see load_model().
+  static Result<std::unique_ptr<Model>> open(const void* bytes, std::size_t size, bool hashed = false);
 
   const ModelFile& file() const { return file_; }
   // The network for this scale and this many channels. It lives as long as the model. Code::option where it is asked

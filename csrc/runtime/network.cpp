@@ -52,18 +52,24 @@ Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Grap
   network->graph_ = lower(graph, how);
   network->kernels_ = &kernels;
   network->pipeline_ = make_pipeline(network->graph_);
-  if (!network->pack()) return Status(Code::out_of_memory, "the system has no memory for the weights");
   return Result<std::unique_ptr<Network>>(std::move(network));
+}
+
+Status Network::prepare() {
+  std::lock_guard<std::mutex> lock(packing_);
+  if (!packed_ && !pack()) return {Code::out_of_memory, "the system has no memory for the weights"};
+  packed_ = true;
+  return {};
 }
 
 bool Network::pack() {
   const DefinedFloatMode mode;  // weights are rounded alike, whoever calls
   const std::vector<Node>& nodes = graph_.nodes;
-  convs_.resize(nodes.size());
-  winograds_.resize(nodes.size());
-  winograd9s_.resize(nodes.size());
-  bf16s_.resize(nodes.size());
-  quantizers_.resize(nodes.size() + 1);
+  convs_ = std::vector<PackedConv>(nodes.size());
+  winograds_ = std::vector<PackedWinograd>(nodes.size());
+  winograd9s_ = std::vector<PackedWinograd9>(nodes.size());
+  bf16s_ = std::vector<PackedBf16>(nodes.size());
+  quantizers_ = std::vector<Quantizer>(nodes.size() + 1);
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = nodes[i];
     if (in_cells(node.layout)) {
@@ -163,6 +169,7 @@ Status Network::run(const Request& request) {
     }
   }
   if (!session) {
+    FASTSR_TRY(prepare());
     Result<std::unique_ptr<Session>> made = Session::make(*this, request, limits);
     if (!made.ok()) return made.status();
     session = std::move(made.value());

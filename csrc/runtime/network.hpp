@@ -78,6 +78,8 @@ class Network {
   ~Network();
 
   Status run(const Request& request);
+  // Packs the weights for the kernels, unless that is done: the first run does it, and a session of one's own needs it.
+  Status prepare();
   // Gives back the memory that is kept for the next call of the same shape.
   void release();
   // The part of the image that the box's result depends on.
@@ -99,7 +101,7 @@ class Network {
 
  private:
   Network() = default;
-  bool pack();  // the weights; false: no memory
+  bool pack();  // false: no memory
   Status check(const Request& request) const;
   PlanLimits limits(const Request& request) const;
   void drop_idle();
@@ -109,6 +111,8 @@ class Network {
   const Kernels* kernels_ = nullptr;
   Lowering lowering_;
   Pipeline pipeline_;
+  std::mutex packing_;
+  bool packed_ = false;            // guarded by packing_; once true, what follows does not change
   std::vector<PackedConv> convs_;  // of each node; empty for other operations
   std::vector<PackedWinograd> winograds_;
   std::vector<PackedWinograd9> winograd9s_;

@@ -130,9 +130,10 @@ Result<StreamPlan> plan_stream(const Network& network, const StreamOptions& opti
   return Result<StreamPlan>(std::move(result));
 }
 
-Result<std::unique_ptr<Stream>> Stream::make(const Network& network, const StreamOptions& options) {
+Result<std::unique_ptr<Stream>> Stream::make(Network& network, const StreamOptions& options) {
   Result<StreamPlan> plan = plan_stream(network, options);
   if (!plan.ok()) return plan.status();
+  FASTSR_TRY(network.prepare());
   Result<std::unique_ptr<Session>> session = Session::make(network, std::move(plan.value().plan), limits_of(options));
   if (!session.ok()) return session.status();
   std::unique_ptr<Stream> stream(new Stream(network, options));

@@ -36,7 +36,7 @@ Result<StreamPlan> plan_stream(const Network& network, const StreamOptions& opti
 class Stream {
  public:
   // `network` must outlive the stream.
-  static Result<std::unique_ptr<Stream>> make(const Network& network, const StreamOptions& options);
+  static Result<std::unique_ptr<Stream>> make(Network& network, const StreamOptions& options);
   ~Stream();
 
   // Take the next rows of the image, `taken` of them: fewer than offered where rows of the result wait to be pulled.

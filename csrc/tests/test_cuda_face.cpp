@@ -50,6 +50,12 @@ int main(int, char** argv) {
     options.max_memory = 100;
     CHECK(status_of(network, from, to, options) == FSR_ERROR_MEMORY_BUDGET);
     CHECK(status_of(network, from, fsr::view(large.data(), 12, 19, 3), fsr::default_options()) == FSR_ERROR_SHAPE);
+    for (std::uint32_t other : {std::uint32_t{FSR_INT8}, 7u}) {
+      options = fsr::default_options();
+      options.precision = other;
+      CHECK(status_of(network, from, to, options) == FSR_ERROR_ARGUMENT);
+      CHECK(std::strstr(fsr_error_message(), "FSR_CUDA_FP16"));
+    }
     options = fsr::default_options();
     options.progress = [](void*, std::uint64_t, std::uint64_t) { return 1; };
     CHECK(status_of(network, from, to, options) == FSR_ERROR_CANCELLED);

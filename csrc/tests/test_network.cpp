@@ -113,6 +113,31 @@ void test_allocations(const char* path) {
   }
 }
 
+// The weights are packed by the first run, whoever's it is, and not for who only asks what it would take.
+void test_packing(const ModelFile& file, const Graph& graph, Picture& from, Picture& to) {
+  std::size_t taken = 0;
+  const auto take = [](void* bytes, std::size_t size, std::size_t alignment) {
+    *static_cast<std::size_t*>(bytes) += size;
+    return std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+  };
+  const auto give_back = [](void*, void* block, std::size_t) { std::free(block); };
+  const BlockSource source{take, give_back, &taken};
+  const BlockSourceScope scope(&source);
+  Result<std::unique_ptr<Network>> network = Network::make(file, graph, *isa_levels().back().kernels);
+  CHECK(network.ok());
+  Request request;
+  request.height = from.height;
+  request.width = from.width;
+  request.box = {{0, from.height}, {0, from.width}};
+  request.threads = 1;
+  Result<Plan> plan = network.value()->plan(request);
+  CHECK(plan.ok() && taken == 0);
+  CHECK(upscale(*network.value(), from, to, 1, 0, 0).ok());
+  CHECK(taken > file.data.size() * sizeof(float) && taken > plan.value().memory);
+  const std::size_t once = taken;
+  CHECK(network.value()->prepare().ok() && taken == once);
+}
+
 // Random boxes of a network with wide kernels, many of which end at the image's right border. ASan watches.
 void test_boxes(const char* path) {
   const std::vector<char> bytes = read_file(path);
@@ -206,18 +231,20 @@ int main(int argc, char** argv) {
   CHECK(upscale(network, from, to, 2, 0, refused.least() - 1).code() == Code::memory_budget);
   CHECK(to.pixels == wanted);
 
+  made = Network::make(file.value(), graph, *isa_levels().back().kernels);  // so that one of the callers packs it
   std::vector<std::thread> callers;
   std::atomic<int> right{0};
   for (int t = 0; t < 8; ++t) {
     callers.emplace_back([&, t] {
       for (int i = 0; i < 2; ++i) {
         Picture mine(52, 244);
-        if (upscale(network, from, mine, 1 + t % 3, 0, 0).ok() && mine.pixels == wanted) ++right;
+        if (upscale(*made.value(), from, mine, 1 + t % 3, 0, 0).ok() && mine.pixels == wanted) ++right;
       }
     });
   }
   for (std::thread& caller : callers) caller.join();
   CHECK(right == 16);
+  test_packing(file.value(), graph, from, to);
   for (int i = 1; i < argc; ++i) test_allocations(argv[i]);
   test_boxes(argv[2]);
 }

@@ -89,7 +89,7 @@ def _native_model(model: CompiledModel) -> Any:
 
     made = model.__dict__.get("_native_model")
     if made is None:
-        made = model.__dict__.setdefault("_native_model", _native.Model(model.to_bytes()))
+        made = model.__dict__.setdefault("_native_model", _native.Model(model.file_bytes(), hashed=True))
     return made
 
 

@@ -12,7 +12,6 @@ from fastsr.backends.nonfinite import FiniteRunner
 from fastsr.backends.nvidia import why_no_gpu
 from fastsr.errors import BackendError, BackendUnavailableError, DeviceMemoryError, OptionError, ShapeError
 from fastsr.graph.ir import INPUT, Array, Graph
-from fastsr.graph.to_onnx import OUTPUT, to_onnx
 
 INSTALL = "pip install 'fastsr[onnx]'"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -75,6 +74,8 @@ class OnnxRunner:
             raise OptionError(f"threads is {threads}; 1 or more is needed")
         import onnxruntime
 
+        from fastsr.graph.to_onnx import to_onnx
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3  # errors only
@@ -102,6 +103,8 @@ class OnnxRunner:
         """
         if x.ndim != 3 or x.shape[0] != self._channels or 0 in x.shape:
             raise ShapeError(f"the image is {x.shape}; ({self._channels}, H, W) is needed")
+        from fastsr.graph.to_onnx import OUTPUT
+
         try:
             result: Array = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(x[None], np.float32)})[0][0]
         except Exception as error:

@@ -14,6 +14,7 @@ TOLERANCES: dict[str, float] = {
     "fp32": 1e-5,  # IEEE single precision, in any order of summation
     "tf32": 1e-3,  # products of 10-bit mantissas, summed in fp32; what NVIDIA's tensor cores do unless told otherwise
     "fp16": 2e-3,  # values and weights of 10-bit mantissas, summed in fp32
+    "bf16": 16e-3,  # the same with 7 bits
 }
 # The least PSNR, in dB with peak 1, of an int8 network's result against its fp32 result. Rounding noise at this level
 # costs a network that itself reaches 32 dB less than 0.7 dB; a wrong scale or zero point gives below 25 dB.

@@ -42,6 +42,7 @@ def command_peak(arguments: list[str]) -> int:
 
 def _run(code: str, arguments: list[str]) -> str:
     variables = environment(Job(1, 1, 1)) or dict(os.environ)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled; a source tree is by its first run
     command = [sys.executable, "-c", code, *arguments]
     result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if result.returncode != 0:

@@ -60,6 +60,7 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self.tensors: Tensors = {}
         self._known: dict[tuple[tuple[int, ...], bytes], str] = {}
+        self._ranges: dict[str, tuple[float, float]] = {}
 
     def tensor(self, values: npt.ArrayLike, name: str) -> str:
         """Store a float32 tensor and return its name. Raises GraphError for NaN and infinity."""
@@ -125,11 +126,19 @@ class GraphBuilder:
         node = Resize(self._fresh(name), (x,), mode, factor, float(cubic_a))
         return self._append(node, self.channels[x], self.scales[x] * factor)
 
+    def bound(self, x: str, low: float, high: float) -> None:
+        """Note that the values of x lie between low and high, for `Graph.ranges`; twice said, the wider ends count."""
+        before = self._ranges.get(x, (low, high))
+        self._ranges[x] = min(low, before[0]), max(high, before[1])
+
     def finish(self, output: str) -> tuple[Graph, Tensors]:
         """Return the checked graph whose result is `output`, and its tensors. Raises GraphError."""
-        graph = Graph(
-            self.scales[output], self.channels[INPUT], self.channels[output], tuple(self.nodes), output=output
-        )
+        ranges = {}
+        for x, ends in self._ranges.items():
+            if x not in (INPUT, output):  # these are never integers
+                ranges[x] = self.tensor(np.repeat(np.array(ends)[:, None], self.channels[x], 1), f"{x}.ranges")
+        nodes = tuple(self.nodes)
+        graph = Graph(self.scales[output], self.channels[INPUT], self.channels[output], nodes, output, ranges)
         check(graph, self.tensors)
         return graph, self.tensors
 

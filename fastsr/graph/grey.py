@@ -33,7 +33,10 @@ def to_grey(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tensors]
     output = folding.mixed(graph.output, np.array([LUMA]))
     if output == INPUT:  # luma((g, g, g)) = g, which needs a node all the same
         output = folding.emit(Pointwise(folding.fresh(graph.output), (INPUT,), ()))
-    return Graph(graph.scale, 1, 1, tuple(folding.nodes), output), folding.tensors
+    kept = {node.name for node in folding.nodes} - {output}
+    ranges = {folding.plain.get(x, ""): tensor for x, tensor in graph.ranges.items()}
+    ranges = {x: tensor for x, tensor in ranges.items() if x in kept}
+    return Graph(graph.scale, 1, 1, tuple(folding.nodes), output, ranges), folding.tensors
 
 
 class _Folding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,9 +66,11 @@ class CompiledModel:
         if not isinstance(name, str) or not isinstance(graphs, list):
             raise ModelFileError(f"{where}: the name is no string, or the graphs are no list")
         try:
-            return cls(name, tuple(from_json(graph) for graph in graphs), tensors, card)
+            made = cls(name, tuple(from_json(graph) for graph in graphs), tensors, card)
         except GraphError as error:
             raise ModelFileError(f"{where}: {error}") from error
+        made.__dict__.update(_file=data, sha256=meta["fastsr.sha256"])
+        return made
 
     def to_bytes(self) -> bytes:
         """Return the `.fsr` file as bytes: the same model gives the same bytes."""
@@ -80,10 +81,15 @@ class CompiledModel:
             raise OptionError(f"the card is no plain JSON ({error}); use strings, numbers, lists, dicts") from error
         return container.write(self.tensors, container.to_json_text(model), card)
 
+    def file_bytes(self) -> bytes:
+        """Return a `.fsr` file's bytes with a true hash: those that this model was read from, or `to_bytes`."""
+        data: bytes | None = self.__dict__.get("_file")  # the tensors are views of it, so it is there anyway
+        return self.to_bytes() if data is None else data
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.fsr` file, whole or not at all. Raises OutputError."""
         data, target = self.to_bytes(), Path(path)
-        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+        temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
                 file.write(data)
@@ -109,7 +115,7 @@ class CompiledModel:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash that the `.fsr` file states: it names weights, graphs and card."""
+        """The hash that the `.fsr` file states, or would: it names weights, graphs and card."""
         meta = container.read(self.to_bytes(), self.name)[1]
         return meta["fastsr.sha256"]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fastsr.errors import UnsupportedOperationError
 from fastsr.graph.builder import GraphBuilder, as_float32
-from fastsr.graph.ir import MAX_SCALE, ResizeMode
+from fastsr.graph.ir import INPUT, MAX_SCALE, ResizeMode
 
 Known = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -50,7 +50,17 @@ class Folded:
     order: Shape | None = None
 
 
-Operand = Union[Value, Padded, Folded, Known, None]
+@dataclass(frozen=True)
+class Quantized:
+    """A value between its QuantizeLinear and its DequantizeLinear. low, high: the ends of its integers, times scale."""
+
+    value: Value
+    low: float
+    high: float
+    step: tuple[float, int]  # scale and zero point
+
+
+Operand = Union[Value, Padded, Folded, Quantized, Known, None]
 
 
 @dataclass
@@ -69,7 +79,7 @@ class OnnxNode:
         return UnsupportedOperationError(f"{self.where}: {self.op} {self.name!r}: {why}")
 
     def is_constant(self) -> bool:
-        return not any(isinstance(x, (Value, Padded, Folded)) for x in self.inputs)
+        return not any(isinstance(x, (Value, Padded, Folded, Quantized)) for x in self.inputs)
 
     def operand(self, index: int) -> Operand:
         return self.inputs[index] if index < len(self.inputs) else None
@@ -80,6 +90,8 @@ class OnnxNode:
             raise self.unsupported("it reads a padded image; zero padding is possible only in front of a Conv")
         if isinstance(x, Folded):
             raise self.unsupported("it reads a reshaped image; only the three steps of a pixel shuffle are known")
+        if isinstance(x, Quantized):
+            raise self.unsupported("it reads integers; DequantizeLinear alone does, behind a QuantizeLinear")
         if not isinstance(x, Value):
             raise self.unsupported(f"its input {index} is a constant, a value computed from the image is needed")
         return x
@@ -539,6 +551,40 @@ def _is_plain_nearest(f: int, place: str, rule: str) -> bool:
     return rounded is not None and bool((np.clip(rounded, 0, 3) == o // f).all())
 
 
+# ---- integers: where a QDQ network rounds a value, its range is noted, and the rounding is left out
+
+
+def _quantize(b: GraphBuilder, node: OnnxNode) -> Operand:
+    scale, zero = _step(node)
+    kind = np.uint8 if node.constant(2) is None else node.needed(2).dtype
+    if "output_dtype" in node.options or not np.issubdtype(kind, np.integer):
+        raise node.unsupported(f"integers of type {kind} by output_dtype {node.options.get('output_dtype')}")
+    ends = np.iinfo(kind)
+    return Quantized(node.value(), scale * (ends.min - zero), scale * (ends.max - zero), (scale, zero))
+
+
+def _dequantize(b: GraphBuilder, node: OnnxNode) -> Operand:
+    q = node.operand(0)
+    if not isinstance(q, Quantized):
+        raise node.unsupported("its input is a value that was not made by a QuantizeLinear")
+    if q.step != _step(node):
+        raise node.unsupported(f"scale and zero point {_step(node)}; those of its QuantizeLinear, {q.step}, are needed")
+    x = q.value
+    if x.name == INPUT:  # the engine takes the image as it is
+        return x
+    if q.low == 0:  # quantizers leave out a Relu or Clip in front, since integers end there
+        x = replace(x, name=b.step(x.name, "clip", q.low, q.high, name=node.name))
+    b.bound(x.name, q.low, q.high)
+    return x
+
+
+def _step(node: OnnxNode) -> tuple[float, int]:
+    scale, zero = node.needed(1), node.constant(2)
+    if scale.size != 1 or (zero is not None and zero.size != 1):
+        raise node.unsupported(f"{scale.size} scales; one for all of a value is possible (weights may have more)")
+    return float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0])
+
+
 # ---- no change
 
 
@@ -574,6 +620,7 @@ OPERATIONS: dict[str, Operation] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
+    "DequantizeLinear": _dequantize,
     "Div": _binary,
     "Dropout": _dropout,
     "HardSigmoid": _hard_sigmoid,
@@ -584,6 +631,7 @@ OPERATIONS: dict[str, Operation] = {
     "Neg": _neg,
     "PRelu": _prelu,
     "Pad": _pad,
+    "QuantizeLinear": _quantize,
     "Relu": _relu,
     "Reshape": _reshape,
     "Resize": _resize,
@@ -603,8 +651,8 @@ ELEMENTWISE = frozenset([
     "Add", "And", "Clip", "Div", "Equal", "Greater", "Less", "Max", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Where"
 ])
 CONSTANT_OPERATIONS = ELEMENTWISE | frozenset([
-    "Abs", "Cast", "CastLike", "Ceil", "Concat", "Constant", "ConstantOfShape", "Exp", "Expand", "Flatten", "Floor",
-    "Gather", "Identity", "Neg", "Not", "Range", "Reciprocal", "ReduceProd", "Reshape", "Round", "Shape", "Size",
-    "Slice", "Split", "Sqrt", "Squeeze", "Tile", "Transpose", "Unsqueeze"
+    "Abs", "Cast", "CastLike", "Ceil", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Exp", "Expand",
+    "Flatten", "Floor", "Gather", "Identity", "Neg", "Not", "QuantizeLinear", "Range", "Reciprocal", "ReduceProd",
+    "Reshape", "Round", "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Tile", "Transpose", "Unsqueeze"
 ])
 # fmt: on

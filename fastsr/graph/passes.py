@@ -8,7 +8,7 @@ attention multiply inside.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Union
 
@@ -59,7 +59,7 @@ def remove_dead_nodes(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph
                 node = _with_steps(node, node.inputs[0], _operands(node))
             kept.append(node)
             needed.update(node.inputs)
-    return replace(graph, nodes=tuple(reversed(kept))), dict(tensors)
+    return _rebuilt(graph, reversed(kept)), dict(tensors)
 
 
 def remove_identities(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tensors]:
@@ -67,6 +67,7 @@ def remove_identities(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph
     shapes = check(graph, tensors)
     renamed: dict[str, str] = {}
     nodes: list[Node] = []
+    ranges = dict(graph.ranges)
     for node in graph.nodes:
         node = _renamed(node, renamed)
         if isinstance(node, (Conv, Pointwise)):
@@ -80,9 +81,12 @@ def remove_identities(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph
         )
         if idle and not (node.name == graph.output and node.inputs[0] == INPUT):
             renamed[node.name] = node.inputs[0]
+            if node.name in ranges:
+                ranges.setdefault(node.inputs[0], ranges[node.name])
         else:
             nodes.append(node)
-    return replace(graph, nodes=tuple(nodes), output=renamed.get(graph.output, graph.output)), dict(tensors)
+    output = renamed.get(graph.output, graph.output)
+    return _rebuilt(replace(graph, output=output, ranges=ranges), nodes), dict(tensors)
 
 
 def fuse_pointwise(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tensors]:
@@ -95,6 +99,7 @@ def fuse_pointwise(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, T
     renamed: dict[str, str] = {}
     made: dict[str, Node] = {}
     place: dict[str, int] = {}
+    ranges = dict(graph.ranges)
     for index, original in enumerate(graph.nodes):
         node = _renamed(original, renamed)
         while isinstance(node, Pointwise):
@@ -121,10 +126,13 @@ def fuse_pointwise(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, T
             assert isinstance(maker, (Conv, Pointwise))
             readers[main] = readers[original.name]
             renamed[original.name] = main
+            ranges.pop(main, None)  # of the value before the steps, which is gone
+            if node.name in ranges:
+                ranges[main] = ranges[node.name]
             node = _with_steps(maker, maker.inputs[0], _operands(maker) + operands)
         made[node.name], place[node.name] = node, index
     output = renamed.get(graph.output, graph.output)
-    return replace(graph, nodes=tuple(made.values()), output=output), dict(tensors)
+    return _rebuilt(replace(graph, output=output, ranges=ranges), made.values()), dict(tensors)
 
 
 def fold_affine(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tensors]:
@@ -184,7 +192,7 @@ def join_convs(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tenso
                 second = _with_weights(second, np.einsum("km,mcyx->kcyx", w2, w1), bias, tensors)
                 del made[first.name]
         made[second.name] = second
-    return replace(graph, nodes=tuple(made.values())), tensors
+    return _rebuilt(graph, made.values()), tensors
 
 
 def activate_before_shuffle(graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Tensors]:
@@ -193,6 +201,7 @@ def activate_before_shuffle(graph: Graph, tensors: Mapping[str, Array]) -> tuple
     readers = Counter(name for node in graph.nodes for name in node.inputs)
     taken = {INPUT, *(node.name for node in graph.nodes)}
     made: dict[str, Node] = {}
+    ranges = dict(graph.ranges)
     for node in graph.nodes:
         made[node.name] = node
         shuffle = made.get(node.inputs[0])
@@ -207,13 +216,14 @@ def activate_before_shuffle(graph: Graph, tensors: Mapping[str, Array]) -> tuple
         early = Pointwise(fresh_name(f"{node.name}.early", taken), shuffle.inputs, steps)
         taken.add(early.name)
         del made[shuffle.name], made[node.name]
+        ranges.pop(shuffle.name, None)  # it comes behind the steps now
         made[early.name] = early
         if operands[alone:]:
             made[shuffle.name] = replace(shuffle, inputs=(early.name,))
             made[node.name] = _with_steps(node, shuffle.name, operands[alone:])
         else:
             made[node.name] = replace(shuffle, name=node.name, inputs=(early.name,))
-    return replace(graph, nodes=tuple(made.values())), tensors
+    return _rebuilt(replace(graph, ranges=ranges), made.values()), tensors
 
 
 PASSES: tuple[Pass, ...] = (
@@ -224,6 +234,13 @@ PASSES: tuple[Pass, ...] = (
     fold_affine,
     join_convs,
 )
+
+
+def _rebuilt(graph: Graph, nodes: Iterable[Node]) -> Graph:
+    """Return the graph with these nodes, and the ranges of those that are left; names keep what they mean."""
+    kept = tuple(nodes)
+    names = {node.name for node in kept} - {graph.output}
+    return replace(graph, nodes=kept, ranges={x: tensor for x, tensor in graph.ranges.items() if x in names})
 
 
 def _operands(node: Stepped) -> list[tuple[Step, str | None]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -77,7 +75,7 @@ def _check_output(path: Path, overwrite: bool, source: Path | None) -> None:
 
 
 def _partial_name(name: str) -> str:
-    suffix = f".partial-{os.getpid()}-{secrets.token_hex(4)}"
+    suffix = f".partial-{os.getpid()}-{os.urandom(4).hex()}"
     kept = os.fsencode(name)[: _NAME_BYTES - 1 - len(suffix)]
     return "." + kept.decode(errors="ignore") + suffix
 
@@ -85,7 +83,7 @@ def _partial_name(name: str) -> str:
 def _publish(partial: Path, target: Path, overwrite: bool) -> None:
     if overwrite:
         if target.exists():
-            shutil.copymode(target, partial)
+            partial.chmod(stat.S_IMODE(target.stat().st_mode))
         os.replace(partial, target)
         return
     try:

@@ -24,7 +24,6 @@ from fastsr.io.image import (
     valid_resolution,
     write_all,
 )
-from fastsr.io.pillow import open_pillow
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks about colour and text that stay true when the picture grows.
@@ -183,9 +182,11 @@ def _decode(data: bytes, depth: int, colour_type: int) -> Pixels:
 
 
 def _open(data: bytes, rawmode: str | None = None) -> Pixels:
-    with open_pillow(io.BytesIO(data), ("PNG",)) as image:
+    from PIL.PngImagePlugin import PngImageFile  # Image.open would import a handful of other formats
+
+    with PngImageFile(io.BytesIO(data)) as image:
         if rawmode:
-            image.tile = [(*tile[:3], rawmode) for tile in image.tile]  # type: ignore[misc]
+            image.tile = [(*tile[:3], rawmode) for tile in image.tile]
         if image.mode == "P":
             return np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
         if image.mode == "1":

@@ -16,6 +16,7 @@ from fastsr.errors import OptionError
 from fastsr.medical.dicom.sniff import SUFFIXES, looks_like_dicom
 from fastsr.medical.guard import Guard
 from fastsr.medical.intensity import Intensity, from_window, parse_normalize
+from fastsr.medical.nifti_sniff import is_nifti
 
 if TYPE_CHECKING:  # fastsr.io is for those who have files
     from fastsr.consistency import Report
@@ -79,12 +80,6 @@ class MedicalFormat:
     series: bool = False
 
 
-def _is_nifti(path: Path) -> bool:
-    from fastsr.medical.nifti_header import is_nifti
-
-    return is_nifti(path)
-
-
 def _nifti_suffix(path: Path) -> str:
     return ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
 
@@ -118,7 +113,7 @@ def _start_dicom(run: Run) -> UpscaleFile:
 
 
 MEDICAL: tuple[MedicalFormat, ...] = (
-    MedicalFormat("NIfTI volume", (".nii.gz", ".nii"), _is_nifti, _nifti_suffix, _describe_nifti, _start_nifti),
+    MedicalFormat("NIfTI volume", (".nii.gz", ".nii"), is_nifti, _nifti_suffix, _describe_nifti, _start_nifti),
     MedicalFormat("DICOM object", SUFFIXES, looks_like_dicom, _dicom_suffix, _describe_dicom, _start_dicom, True),
 )
 

@@ -29,11 +29,11 @@ from fastsr.medical.nifti_header import (
     AXES,
     Volume,
     dropped_extensions,
-    open_stream,
     read_volume,
     slice_axis,
     upscaled_header,
 )
+from fastsr.medical.nifti_sniff import open_stream
 from fastsr.medical.turning import Turned, Voxels
 from fastsr.version import __version__
 

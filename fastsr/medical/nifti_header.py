@@ -9,17 +9,17 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsr.errors import DtypeError, ImageFileError, MissingExtraError, OptionError, OutputError
 from fastsr.io.image import reading
+from fastsr.medical.nifti_sniff import magic, open_stream
 
 Affine = npt.NDArray[np.float64]  # (4, 4)
 Extension = tuple[int, bytes]  # (code, content)
@@ -30,7 +30,6 @@ _COLOURS = {128: 3, 2304: 4}  # RGB24 and RGBA32: channels of uint8
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _REFUSED = {1: "binary", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
 _LABELS = {1002: "labels", 1005: "names of anatomical regions"}  # intents
-_GZIP = b"\x1f\x8b"
 _MAX_OFFSET = 64 << 20  # of the voxels: extensions are no larger
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of the unit of length
 _FAR = 1e30  # mm, or microns: nothing lies there, and squares of it can still be told
@@ -94,26 +93,6 @@ class Volume:
         return _LABELS.get(int(self.header["intent_code"]))
 
 
-def open_stream(path: Path) -> BinaryIO:
-    """Open a file that may be compressed by gzip, as its content says."""
-    with path.open("rb") as file:
-        compressed = file.read(2) == _GZIP
-    return cast(BinaryIO, gzip.open(path)) if compressed else path.open("rb")
-
-
-def is_nifti(path: Path) -> bool:
-    """Say whether a path has a NIfTI file's name or content. Never raises."""
-    try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            return not path.is_dir()
-        if not path.is_file():  # a pipe would be emptied
-            return False
-        with open_stream(path) as file:
-            return _magic(file.read(352)) is not None
-    except (OSError, EOFError, ValueError, zlib.error):
-        return False
-
-
 def read_volume(path: Path) -> Volume:
     """Read and check a header. Raises ImageFileError, DtypeError, MissingExtraError."""
     nifti1, nifti2 = _nibabel()
@@ -121,7 +100,7 @@ def read_volume(path: Path) -> Volume:
         head = file.read(544)
         if not head:
             raise ImageFileError(f"{path} is empty")
-        kind = _magic(head)
+        kind = magic(head)
         if kind is None:
             raise ImageFileError(f"{path} is no NIfTI file; its first bytes are {head[:8]!r}")
         version, single = kind
@@ -313,16 +292,6 @@ def _pack(extensions: Sequence[Extension], endianness: str) -> bytes:
         padded = content + bytes(-(8 + len(content)) % 16)
         parts += [struct.pack(endianness + "ii", 8 + len(padded), code), padded]
     return b"".join(parts)
-
-
-def _magic(head: bytes) -> tuple[int, bool] | None:
-    """Return (version, header and voxels in one file) of what begins with these bytes, or None."""
-    size = {struct.unpack_from(order + "i", head)[0] for order in "<>"} if len(head) >= 348 else set()
-    if 540 in size and head[4:12] in (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"):
-        return 2, head[4:7] == b"n+2"
-    if 348 in size and head[344:348] in (b"n+1\0", b"ni1\0"):
-        return 1, head[344:347] == b"n+1"
-    return None
 
 
 def _nibabel() -> tuple[Any, Any]:

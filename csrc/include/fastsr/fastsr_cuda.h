@@ -6,9 +6,10 @@
  *     fsr_cuda_close(network);
  *
  * A network lives on the GPU, and in the context, that is current when it is opened. Any number of threads may use it
- * at once. Options are those of fsr_upscale(), of which scale, threads, strip_rows and precision mean nothing here;
- * max_memory bounds the working memory on the device together with the pinned memory that pixels pass through.
- * FSR_ERROR_OUT_OF_MEMORY is that of the device, too. What fastsr.h says of errors, structs and pixels holds.
+ * at once. Options are those of fsr_upscale(), of which scale, threads and strip_rows mean nothing here, and precision
+ * is 0, since a network is opened in one: the others are for CPUs. max_memory bounds the working memory on the device
+ * together with the pinned memory that pixels pass through. FSR_ERROR_OUT_OF_MEMORY is that of the device, too. What
+ * fastsr.h says of errors, structs and pixels holds.
  */
 #ifndef FASTSR_FASTSR_CUDA_H
 #define FASTSR_FASTSR_CUDA_H

@@ -21,7 +21,7 @@ def engines() -> None:
 
     \b
     FASTSR_CACHE       the folder; by default "fastsr" in the user's folder for caches
-    FASTSR_ENGINES_MB  what all engines may take together; by default 4 GiB, the least recently used go first
+    FASTSR_ENGINES_MB  what engines may take together; by default 4 GiB; those unused longest go
     FASTSR_TENSORRT    tensorrt or tensorrt_rtx, where both are installed
     """
 

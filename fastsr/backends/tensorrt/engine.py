@@ -47,7 +47,7 @@ class Engine:
         self._driver.enter()
         context = getattr(self._contexts, "mine", None)
         if context is None:
-            context = self._contexts.mine = _Context(self._library, self._driver, self._new_context())
+            context = self._contexts.mine = _Context(self._library, self._driver, self.new_context())
         try:
             result: Array = context.run(np.ascontiguousarray(x[None], np.float32))
             return result
@@ -71,7 +71,8 @@ class Engine:
         config.set_runtime_cache(cache)
         return config, cache
 
-    def _new_context(self) -> Any:
+    def new_context(self) -> Any:
+        """Return an execution context, whose working memory is the caller's to set. Raises BackendError."""
         context = self._engine.create_execution_context(self._config or self._strategy())
         if context is None:
             said = errors_of(self._library.logger.take())
