@@ -195,6 +195,7 @@ def test_palette_becomes_rgb(entry_bits, tmp_path):
         ({"BurnedInAnnotation": "YES"}, "CT Image Storage.*--force"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
         ({"NumberOfFrames": -1}, "Number of Frames -1"),
+        ({"NumberOfFrames": 0}, "Number of Frames 0; 1 or more are needed"),
     ],
 )
 def test_wrong_elements_are_named(change, message, tmp_path):

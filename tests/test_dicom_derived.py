@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pydicom
 import pytest
-from dicom_objects import ct, enhanced_mr, grey, image, item, save, uid
+from dicom_objects import MR, ct, enhanced_mr, grey, image, item, save, uid
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 import fastsr
@@ -130,6 +130,28 @@ def test_image_type(before, after, tmp_path):
     else:
         dataset.ImageType = before
     assert list(upscaled(dataset, tmp_path).ImageType) == after
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.20", "1.2.840.10008.5.1.4.1.1.128"])
+def test_nuclear_medicine_stays_primary(sop_class, tmp_path):
+    """NM and PET allow nothing else for the second value."""
+    dataset = image(sop_class, grey(5, 6), ImageType=["ORIGINAL", "PRIMARY", "STATIC", "EMISSION"])
+    assert list(upscaled(dataset, tmp_path).ImageType) == ["DERIVED", "PRIMARY", "STATIC", "EMISSION"]
+
+
+def test_enhanced_objects_lose_what_only_an_acquisition_has_to_say(tmp_path):
+    """dciodvfy objects to it in DERIVED objects; MR Image cannot do without MR Acquisition Type."""
+    acquired = {"MRAcquisitionType": "3D", "PulseSequenceName": "gre", "BulkMotionCompensationTechnique": "NONE"}
+    calibration = item(TableHeight=1, BeamAngle=2, DistanceObjectToTableTop=3)
+    made = enhanced_mr(np.stack([grey(5, 6)] * 2), shared={"ProjectionPixelCalibrationSequence": [calibration]})
+    made.update(item(**acquired, MagneticFieldStrength=3))
+    made = upscaled(made, tmp_path)
+    assert not any(keyword in made for keyword in acquired)
+    assert made.MagneticFieldStrength == 3
+    (kept,) = made.SharedFunctionalGroupsSequence[0].ProjectionPixelCalibrationSequence
+    assert [element.keyword for element in kept] == ["DistanceObjectToTableTop"]
+    single = image(MR, grey(5, 6), **acquired)
+    assert all(upscaled(single, tmp_path)[keyword].value == value for keyword, value in acquired.items())
 
 
 def test_enhanced_objects_say_it_for_each_frame(tmp_path):

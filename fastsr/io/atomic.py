@@ -70,8 +70,11 @@ def _check_output(path: Path, overwrite: bool, source: Path | None) -> None:
             raise OutputError(f"{path} is not a regular file; it cannot be replaced as a whole")
         if not overwrite:
             raise OutputError(f"{path} exists; overwriting has to be asked for (--overwrite, overwrite=True)")
-    if not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK):
-        raise OutputError(f"{path} cannot be written: permission denied in {path.parent}")
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.access(folder, os.W_OK):
+        read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+        reason = "the file system is read-only" if read_only else f"permission denied in {path.parent}"
+        raise OutputError(f"{path} cannot be written: {reason}")
 
 
 def _partial_name(name: str) -> str:

@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from fastsr.consistency import Report
 from fastsr.errors import ShapeError
-from fastsr.medical.dicom import lossy
+from fastsr.medical.dicom import image_type, lossy
+from fastsr.medical.dicom.acquisition import drop_acquisition
 from fastsr.medical.dicom.decode import Layout
 from fastsr.medical.dicom.geometry import scale_geometry
 from fastsr.medical.dicom.pixel_coordinates import scale_pixel_coordinates
 from fastsr.medical.dicom.recipe import IMPLEMENTATION_CLASS_UID, Recipe
-from fastsr.medical.dicom.refusals import SEGMENTATION, class_name, class_uid, forced_note
+from fastsr.medical.dicom.refusals import SEGMENTATION, class_uid, forced_note
 from fastsr.version import __version__
 
 _MOST_PIXELS = 65535  # of a side: Rows and Columns are US
@@ -78,6 +78,8 @@ def derive(
     image = deepcopy(header)
     _to_native_order(image)
     _drop(image, recipe.keep_private)
+    if image_type.is_enhanced(header):
+        drop_acquisition(image)
     lossy.keep_history(image, header)
     _describe_pixels(image, layout, recipe.scale)
     scale_geometry(image, path, recipe.scale)
@@ -208,27 +210,7 @@ def _reidentify(image: Dataset, header: Dataset, recipe: Recipe, number: int | N
     if header.get("SOPInstanceUIDOfConcatenationSource"):
         source = str(header.SOPInstanceUIDOfConcatenationSource)
         image.SOPInstanceUIDOfConcatenationSource = recipe.uid("instance", source)
-    image.ImageType = _derived_type(header.get("ImageType"), _is_enhanced(header))
-    for element in image.iterall():
-        if element.keyword == "FrameType":
-            element.value = _derived_type(element.value, enhanced=True)
-
-
-def _is_enhanced(header: Dataset) -> bool:
-    return "SharedFunctionalGroupsSequence" in header or "Enhanced" in class_name(header)
-
-
-def _derived_type(value: Any, enhanced: bool) -> list[str]:
-    """Return Image Type or Frame Type: DERIVED, SECONDARY, and the source's values from the third on.
-
-    Enhanced objects allow only PRIMARY for the second (PS3.3 C.8.16.1.2), and say in the fourth how pixels were
-    derived (C.8.16.1.4): RESAMPLED where it was NONE.
-    """
-    old = [value] if isinstance(value, str) else [str(v) for v in value or ()]
-    if not enhanced:
-        return ["DERIVED", "SECONDARY", *old[2:]]
-    contrast = ["RESAMPLED" if v in ("NONE", "") else v for v in old[3:4]]
-    return ["DERIVED", *(old[1:2] or ["PRIMARY"]), *old[2:3], *contrast, *old[4:]]
+    image_type.set_derived(image, header)
 
 
 def _code(value: str, meaning: str) -> Dataset:

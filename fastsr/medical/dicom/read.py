@@ -139,7 +139,7 @@ def layout_of(path: Path, header: Dataset) -> Layout:
         raise refusals.refused(path, header, f"its bits are stored as {syntax.name}; decompress it before")
     stored = number("BitsStored")
     layout = Layout(
-        frames=number("NumberOfFrames", 1) or 1,
+        frames=number("NumberOfFrames", 1),
         rows=number("Rows"),
         columns=number("Columns"),
         samples=number("SamplesPerPixel", 1),
