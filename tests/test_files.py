@@ -191,7 +191,7 @@ def test_truncated_rows_of_a_tiff_leave_no_output(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
 
 
-@pytest.mark.parametrize("suffix", ["npy", "tif"])
+@pytest.mark.parametrize("suffix", ["npy", "tif", "png"])
 @pytest.mark.parametrize("out", ["npy", "tif", "png"])
 def test_memory_does_not_grow_with_the_height(tmp_path, suffix, out):
     write_image(tmp_path / f"a.{suffix}", np.zeros((4000, 500), np.uint16))

@@ -182,6 +182,26 @@ def test_every_filter_of_16_bit_png_is_undone(tmp_path, filter_type, channels, c
     np.testing.assert_array_equal(back.reshape(pixels.shape), pixels)
 
 
+@pytest.mark.parametrize("name", ["png", "tiff", "npy"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_rows_come_in_any_parts_and_from_the_top_again(tmp_path, name, dtype):
+    pixels = random_pixels((53, 1201, 3), dtype)  # more than is read at once
+    write_image(tmp_path / f"x.{name}", pixels)
+    with open_source(tmp_path / f"x.{name}") as source:
+        for y0, y1 in [(0, 1), (1, 8), (20, 53), (3, 4), (4, 5), (0, 53), (52, 53)]:
+            np.testing.assert_array_equal(source.read(y0, y1), pixels[y0:y1])
+
+
+def test_pixels_of_a_png_that_end_early_or_have_an_unknown_filter(tmp_path):
+    lines = (b"\0" + bytes(range(15))) * 7
+    (tmp_path / "x.png").write_bytes(png_bytes(5, 8, 8, 2, lines))
+    with pytest.raises(ImageFileError, match=r"truncated: its pixels end in row 0 of 8 or soon after"):
+        read_image(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(png_bytes(5, 8, 8, 2, lines + b"\5" + bytes(15)))
+    with pytest.raises(ImageFileError, match=r"damaged: row 7 has filter 5; there are 0 to 4"):
+        read_image(tmp_path / "x.png")
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("transparent", [False, True])
 def test_grey_png_of_few_bits_becomes_8(tmp_path, depth, transparent):

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "imresize": set(),
     "metrics": set(),
     "graph": set(),
-    "io": {"consistency", "imresize"},
+    "io": {"consistency", "imresize", "_native"},
     "models": {"graph"},
     "backends": {"graph", "io", "models", "_native", "_cuda"},
     "adapters": {"backends", "graph", "models", "pixels"},

@@ -9,6 +9,7 @@
 #include "core/thread_pool.hpp"
 #include "cpu/isa.hpp"
 #include "python/arrays.hpp"
+#include "python/png_filter.hpp"
 #include "runtime/model.hpp"
 #include "runtime/network.hpp"
 
@@ -138,6 +139,20 @@ Network& network_of(Model& model, int scale, int channels, const std::string& is
   return *take(model.network(scale, channels, *take(select_isa(isa)), {winograd, integers, bf16}));
 }
 
+// See undo_png_filters; returns the lines that were undone.
+std::size_t undo_filters(const py::buffer& lines, const py::buffer& above, const py::buffer& out,
+                         std::size_t pixel_bytes) {
+  const py::buffer_info from = lines.request(), before = above.request(), to = out.request(true);
+  const auto bytes = [](const py::buffer_info& info) { return static_cast<std::size_t>(info.size * info.itemsize); };
+  const std::size_t size = bytes(before), count = size > 0 ? bytes(to) / size : 0;
+  if (size == 0 || pixel_bytes == 0 || bytes(to) != count * size || bytes(from) != count * (size + 1)) {
+    throw py::value_error("lines, the row above and the result do not fit together");
+  }
+  const py::gil_scoped_release release;
+  return undo_png_filters(static_cast<const unsigned char*>(from.ptr), count, size, pixel_bytes,
+                          static_cast<const unsigned char*>(before.ptr), static_cast<unsigned char*>(to.ptr));
+}
+
 py::dict isa_info() {
   py::dict levels;
   for (const IsaLevel& level : isa_levels()) {
@@ -185,6 +200,7 @@ PYBIND11_MODULE(_native, m) {
            py::arg("winograd") = true, py::arg("integers") = false, py::arg("bf16") = false,
            py::return_value_policy::reference_internal);
 
+  m.def("undo_png_filters", &undo_filters, py::arg("lines"), py::arg("above"), py::arg("out"), py::arg("pixel_bytes"));
   m.def("isa_levels", &isa_info, "ISA levels of this build, slowest first: whether usable, rows convolved so far.");
   m.def("selected_isa", [] { return take(select_isa(""))->name; }, "The level that a new network takes.");
   m.def("default_threads", &default_threads);

@@ -148,6 +148,35 @@ class ArraySource:
         return np.ascontiguousarray(self._pixels[y0:y1], dtype=self.dtype)
 
 
+class FileSource:
+    """Rows that lie uncompressed in a file, one behind another: read as they are asked for.
+
+    A memory map would do, but its pages count as memory of the process.
+    """
+
+    def __init__(
+        self, path: Path, file: Any, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], info: ImageInfo
+    ) -> None:
+        self.info = info
+        self.dtype: np.dtype[Any] = dtype.newbyteorder("=")
+        self.shape: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
+        self._path = path
+        self._file = file
+        self._offset = offset
+        self._stored = dtype
+
+    def read(self, y0: int, y1: int) -> Pixels:
+        """Return rows y0 to y1 (exclusive) as (y1-y0, W, C), in native byte order. Raises ImageFileError."""
+        _, W, C = self.shape
+        row = W * C * self._stored.itemsize
+        with reading(self._path):
+            self._file.seek(self._offset + y0 * row)
+            data = self._file.read((y1 - y0) * row)
+        if len(data) < (y1 - y0) * row:
+            raise ImageFileError(f"{self._path} is truncated: it ends in row {y0 + len(data) // row}")
+        return np.frombuffer(data, self._stored).astype(self.dtype).reshape(y1 - y0, W, C)
+
+
 class RowOrder:
     """Check that a sink's rows come once, in order and in the promised shape and dtype."""
 

@@ -1,7 +1,8 @@
-"""NPY: one NumPy array, (H, W) or (H, W, C); read through a memory map, written row by row."""
+"""NPY: one NumPy array, (H, W) or (H, W, C); read and written row by row, through a map where it is by columns."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,6 +11,7 @@ import numpy as np
 from fastsr.errors import ImageFileError
 from fastsr.io.image import (
     ArraySource,
+    FileSource,
     ImageInfo,
     Pixels,
     Reader,
@@ -39,9 +41,13 @@ def open_npy(path: Path) -> Reader:
         check_dtype(path, dtype)
         if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] > 4):
             raise ImageFileError(f"{path} holds an array {shape}; (H, W) or (H, W, C) with 1 to 4 channels is needed")
-        pixels = np.memmap(path, dtype, "r", offset, shape, "F" if by_columns else "C")
-    info = ImageInfo("npy", grey_axis=len(shape) == 3 and shape[2] == 1)
-    return Reader([ArraySource(pixels, info)])
+        info = ImageInfo("npy", grey_axis=len(shape) == 3 and shape[2] == 1)
+        if by_columns:
+            return Reader([ArraySource(np.memmap(path, dtype, "r", offset, shape, "F"), info)])
+        if offset + math.prod(shape) * dtype.itemsize > path.stat().st_size:
+            raise ImageFileError(f"{path} is truncated: an array {shape} of {dtype} does not fit into it")
+        rows = path.open("rb")
+    return Reader([FileSource(path, rows, offset, dtype, shape, info)], rows.close)
 
 
 class NpyWriter:

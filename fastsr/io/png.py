@@ -1,10 +1,12 @@
-"""PNG: decoded by Pillow, with all 16 bits of every mode; written here row by row (ISO/IEC 15948)."""
+"""PNG, row by row (ISO/IEC 15948); what is interlaced, has a palette or few bits is decoded whole, by Pillow."""
 
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,31 +31,132 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks about colour and text that stay true when the picture grows.
 _KEPT = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt")
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> IHDR colour type
+_CHANNELS = {colour_type: channels for channels, colour_type in _COLOUR_TYPES.items()}
 _MAX_SIDE = 2**31 - 1
 _ZLIB_LEVEL = 3  # level 6 takes 1.7 times as long and saves nothing on filtered photographs
-_BLOCK_BYTES = 2**18  # rows are filtered this many bytes at a time, to stay in cache
+_BLOCK_BYTES = 2**18  # rows are filtered, and files read, this many bytes at a time, to stay in cache
 _METRE = 0.0254  # inches to metres
 
 
 def open_png(path: Path) -> Reader:
-    """Decode a PNG whole: uint8 or uint16, 1 to 4 channels; palettes become RGB or RGBA, 1, 2, 4 bits become 8.
+    """Open a PNG: uint8 or uint16, 1 to 4 channels; palettes become RGB or RGBA, 1, 2, 4 bits become 8.
 
     Transparency (tRNS) becomes an alpha channel. Every checksum is checked. Raises ImageFileError.
     """
     with reading(path):
-        data = path.read_bytes()
-        chunks = _chunks(path, data)
-        W, H, depth, colour_type, _, _, _ = struct.unpack(">2L5B", chunks[0][1])
-        check_whole(path, H, W)
-        animation = next((body for kind, body in chunks if kind == b"acTL"), None)
-        if animation and struct.unpack_from(">L", animation)[0] > 1:
-            raise ImageFileError(f"{path} is an animated PNG; a single picture is needed: extract its frames first")
+        file = path.open("rb")
+        try:
+            chunks, places = _chunks(path, file)
+            W, H, depth, colour_type, _, _, interlaced = struct.unpack(">2L5B", chunks[0][1])
+            check_whole(path, H, W)
+            animation = next((body for kind, body in chunks if kind == b"acTL"), None)
+            if animation and struct.unpack_from(">L", animation)[0] > 1:
+                raise ImageFileError(f"{path} is an animated PNG; a single picture is needed: extract its frames first")
+            transparent = next((body for kind, body in chunks if kind == b"tRNS"), None)
+            undo = _undo_filters()
+            if undo and depth in (8, 16) and colour_type in _CHANNELS and not interlaced and not transparent:
+                shape = (H, W, _CHANNELS[colour_type])
+                return Reader([PngSource(path, file, places, shape, depth, _info(chunks, ""), undo)], file.close)
+            file.seek(0)
+            data = file.read()
+        except BaseException:
+            file.close()
+            raise
+        file.close()
         pixels = _decode(data, depth, colour_type)
-        transparent = next((body for kind, body in chunks if kind == b"tRNS"), None)
         if transparent and colour_type in (0, 2):
             pixels = _add_alpha(pixels, transparent, depth)
     stored = "palette" if colour_type == 3 else f"{depth} bit" if depth < 8 else ""
     return Reader([ArraySource(pixels, _info(chunks, stored))])
+
+
+def _undo_filters() -> Any:
+    """Return the native function that undoes filters, or None where the engine is not built."""
+    try:
+        from fastsr import _native
+    except ImportError:
+        return None
+    return _native.undo_png_filters
+
+
+class PngSource:
+    """Rows that are decompressed as they are asked for: from top to bottom; for a row above, from the top again."""
+
+    def __init__(
+        self,
+        path: Path,
+        file: BinaryIO,
+        places: list[tuple[int, int]],
+        shape: Shape,
+        depth: int,
+        info: ImageInfo,
+        undo: Any,
+    ) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(np.uint8 if depth == 8 else np.uint16)
+        self.info = info
+        self._path = path
+        self._file = file
+        self._places = places  # of the IDAT chunks' data
+        self._undo = undo
+        self._pixel_bytes = shape[2] * self.dtype.itemsize
+        self._begin()
+
+    def read(self, y0: int, y1: int) -> Pixels:
+        """Return rows y0 to y1 (exclusive) as (y1-y0, W, C). Raises ImageFileError."""
+        _, W, C = self.shape
+        if y0 < self._y:
+            self._begin()
+        with reading(self._path):
+            block = max(1, _BLOCK_BYTES // self._above.size)
+            while self._y < y0:
+                self._lines(min(block, y0 - self._y))
+            rows = np.empty((y1 - y0, W * self._pixel_bytes), np.uint8)
+            for y in range(0, len(rows), block):
+                rows[y : y + block] = self._lines(min(block, len(rows) - y))
+        if self.dtype == np.uint16:
+            return rows.view(">u2").astype(np.uint16).reshape(-1, W, C)
+        return rows.reshape(-1, W, C)
+
+    def _begin(self) -> None:
+        self._y = 0
+        self._above = np.zeros(self.shape[1] * self._pixel_bytes, np.uint8)
+        self._zlib = zlib.decompressobj()
+        self._compressed = b""
+        self._rest = self._pieces()
+
+    def _lines(self, n: int) -> npt.NDArray[np.uint8]:
+        rows = np.empty((n, self._above.size), np.uint8)
+        lines = self._inflate(n * (1 + self._above.size))
+        undone = self._undo(lines, self._above, rows, self._pixel_bytes)
+        if undone < n:
+            raise ImageFileError(
+                f"{self._path} is damaged: row {self._y + undone} has filter {lines[undone * (1 + self._above.size)]}; "
+                "there are 0 to 4"
+            )
+        self._above = rows[-1].copy()
+        self._y += n
+        return rows
+
+    def _inflate(self, size: int) -> bytes:
+        parts = []
+        while size > 0:
+            if not self._compressed:
+                self._compressed = next(self._rest, b"")
+                if not self._compressed:
+                    raise ImageFileError(
+                        f"{self._path} is truncated: its pixels end in row {self._y} of {self.shape[0]} or soon after"
+                    )
+            parts.append(self._zlib.decompress(self._compressed, size))
+            self._compressed = self._zlib.unconsumed_tail
+            size -= len(parts[-1])
+        return b"".join(parts)
+
+    def _pieces(self) -> Iterator[bytes]:
+        for offset, size in self._places:
+            for at in range(0, size, _BLOCK_BYTES):
+                self._file.seek(offset + at)
+                yield self._file.read(min(_BLOCK_BYTES, size - at))
 
 
 class PngWriter:
@@ -136,29 +239,42 @@ def _filter(raw: npt.NDArray[np.uint8], above: npt.NDArray[np.uint8], pixel_byte
     return lines.tobytes()
 
 
-def _chunks(path: Path, data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return every chunk but the pixels as (type, data), IHDR first, after checking lengths and checksums."""
-    if not data.startswith(SIGNATURE):
+def _chunks(path: Path, file: BinaryIO) -> tuple[list[tuple[bytes, bytes]], list[tuple[int, int]]]:
+    """Return every chunk but the pixels as (type, data), IHDR first, and where the pixels are: (offset, size).
+
+    Lengths and checksums of all are checked.
+    """
+    end = os.fstat(file.fileno()).st_size
+    if file.read(len(SIGNATURE)) != SIGNATURE:
         raise ImageFileError(f"{path} is not a PNG")
     chunks: list[tuple[bytes, bytes]] = []
-    view = memoryview(data)
+    places: list[tuple[int, int]] = []
     at, kind = len(SIGNATURE), b""
     while kind != b"IEND":
-        if at + 12 > len(data):
-            raise ImageFileError(f"{path} is truncated: it ends after {len(data)} bytes, before its IEND chunk")
-        (size,) = struct.unpack_from(">L", data, at)
-        kind = data[at + 4 : at + 8]
-        if at + 12 + size > len(data):
-            raise ImageFileError(f"{path} is truncated: a {size}-byte chunk begins at byte {at} of {len(data)}")
-        (crc,) = struct.unpack_from(">L", data, at + 8 + size)
-        if zlib.crc32(view[at + 4 : at + 8 + size]) != crc:
+        if at + 12 > end:
+            raise ImageFileError(f"{path} is truncated: it ends after {end} bytes, before its IEND chunk")
+        head = file.read(8)
+        (size,) = struct.unpack_from(">L", head)
+        kind = head[4:]
+        if at + 12 + size > end:
+            raise ImageFileError(f"{path} is truncated: a {size}-byte chunk begins at byte {at} of {end}")
+        crc, data = zlib.crc32(kind), b""
+        if kind in (b"IDAT", b"fdAT"):
+            for begin in range(0, size, _BLOCK_BYTES):
+                crc = zlib.crc32(file.read(min(_BLOCK_BYTES, size - begin)), crc)
+        else:
+            data = file.read(size)
+            crc = zlib.crc32(data, crc)
+        if file.read(4) != struct.pack(">L", crc):
             raise ImageFileError(f"{path} is damaged: the checksum of the chunk at byte {at} does not match")
-        if kind not in (b"IDAT", b"fdAT"):
-            chunks.append((kind, data[at + 8 : at + 8 + size]))
+        if kind == b"IDAT":
+            places.append((at + 8, size))
+        elif kind != b"fdAT":
+            chunks.append((kind, data))
         at += 12 + size
-    if chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise ImageFileError(f"{path} is damaged: it does not begin with a 13-byte IHDR chunk")
-    return chunks
+    return chunks, places
 
 
 def _decode(data: bytes, depth: int, colour_type: int) -> Pixels:

@@ -15,6 +15,7 @@ from fastsr.errors import ImageFileError
 from fastsr.io import ifd
 from fastsr.io.image import (
     ArraySource,
+    FileSource,
     ImageInfo,
     Pixels,
     Reader,
@@ -47,7 +48,7 @@ Change = Callable[[Pixels], Pixels]  # stored samples (n, W, C) to pixels (n, W,
 
 
 def open_tiff(path: Path) -> Reader:
-    """Open every page of a TIFF; uncompressed pages are mapped, others are decoded a band of rows at a time.
+    """Open every page of a TIFF; uncompressed pages are read by rows, others are decoded a band of rows at a time.
 
     Palettes become RGB; fewer than 8 bits become 8; white-is-zero is inverted. Raises ImageFileError.
     """
@@ -91,11 +92,12 @@ def _open_page(path: Path, tiff: TiffFile, index: int, count: int) -> Source:
         offset, size = page.dataoffsets[0], int(np.prod(page.shape)) * dtype.itemsize
         if offset + size > tiff.filehandle.size:
             raise ImageFileError(f"{where} is truncated: its pixels end at byte {offset + size} of a shorter file")
-        pixels: Pixels = np.memmap(path, dtype, "r", offset, page.shape)
+        rows: Source
         if page.axes == "SYX":
-            pixels = np.moveaxis(pixels, 0, -1)
-        mapped = ArraySource(pixels, info)
-        return _Changed(mapped, change) if change else mapped
+            rows = ArraySource(np.moveaxis(np.memmap(path, dtype, "r", offset, page.shape), 0, -1), info)
+        else:
+            rows = FileSource(path, tiff.filehandle, offset, dtype, page.shape, info)
+        return _Changed(rows, change) if change else rows
     bands = _Bands(where, path, tiff, page, info)
     try:
         bands.load(0)  # finds a codec that is missing
