@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
+import functools
 import math
 import os
 import platform
@@ -41,6 +42,10 @@ VALUES = {
     3: "0 to 1, black to white",
     1: "0 and 1 are the values at the percentiles of normalization; values beyond are kept",
 }
+OPTIMIZER = {
+    "adam": "Adam, betas 0.9 and 0.99",
+    "muon": "Muon, momentum 0.95, for kernels; Adam, betas 0.9 and 0.99, for biases and norms",
+}
 CLAIMS = {MEDICAL: "none about CT and X-ray: they come from one patient and from nine images"}
 PROTOCOL = {
     3: "luma PSNR and SSIM (BT.601 Y), 8-bit results, scale pixels cut at the border; by fastsr eval",
@@ -68,7 +73,7 @@ def make_card(training: Training, db: float) -> dict[str, Any]:
         "seconds": round(training.seconds),
         "started_from": training.started_from or "random weights",
         "recipe": plain_recipe(recipe),
-        "optimizer": "Adam, betas 0.9 and 0.99, warm-up, cosine; averaged weights",
+        "optimizer": f"{OPTIMIZER[recipe.optimizer]}, warm-up, cosine; averaged weights",
         "validation_psnr": None if math.isnan(db) else round(db, 3),
         "date": datetime.date.today().isoformat(),
         "machine": machine(training.device),
@@ -166,8 +171,9 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def commit() -> str:
-    """Return the commit of this code, marked where it has been changed since; "unknown" outside of a repository."""
+    """Return the commit of this code when first asked, marked where it differs; "unknown" outside of a repository."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--match="],
