@@ -54,6 +54,7 @@ PROTOCOL = {
 }
 BENCHMARKS = ("Set5", "Set14", "B100", "Urban100_12")
 MEDICAL_TEST = "medical test"
+HU, HU_OFFSET = "HU+1024", 1024  # what the manifest of the slices calls CT's values, and what 0 HU is stored as
 
 
 def make_card(training: Training, db: float) -> dict[str, Any]:
@@ -88,9 +89,9 @@ def make_card(training: Training, db: float) -> dict[str, Any]:
 
 
 def trained_on(recipe: Recipe) -> dict[str, Any]:
-    """Return the share of each set and what kinds of images they hold; of scans also whose.
+    """Return the share of each set and what kinds of images they hold; of scans also whose, and which values.
 
-    The PNG slices do not state their spacing, so the card does not either.
+    The PNG slices do not state their spacing, so the card does not either; values have units in CT alone.
     """
     told: dict[str, Any] = {"sets": {set_name(name): share for name, share in recipe.data.items()}}
     modalities = {"photo"} if recipe.colours == 3 else set()
@@ -101,6 +102,9 @@ def trained_on(recipe: Recipe) -> dict[str, Any]:
         told["sequences"] = sorted({row["modality"][2:] for row in rows if row["modality"].startswith("MR")})
         told["subjects"] = len({row["subject"].partition("_study")[0] for row in rows})
         told["slices"] = len(rows)
+        values = [int(row[end]) - HU_OFFSET for row in rows if row["values"].startswith(HU) for end in ("min", "max")]
+        if values:
+            told["range"] = {"CT": [min(values), max(values)]}
     return told | ({"modalities": sorted(modalities)} if modalities else {})
 
 
