@@ -78,9 +78,10 @@ Cells = Mapping[tuple[str, int, str], str]  # of a model, scale and set
 
 
 def read_page(text: str) -> Cells:
-    """Return the cells of an earlier page whose weights are those that are shipped now."""
+    """Return the cells of an earlier page whose weights are those that are shipped now, or that have none."""
     stated = set(re.findall(r"(\S+) x(\d) ([0-9a-f]{12})\b", text))
     same = {(name, scale) for name, scale in shipped() if (name, str(scale), weights(name, scale)) in stated}
+    same |= {("bicubic", scale) for scale in (2, 3, 4)}
     cells: dict[tuple[str, int, str], str] = {}
     header: list[str] = []
     for line in text.splitlines():
