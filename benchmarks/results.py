@@ -2,7 +2,8 @@
 
     python -m benchmarks.results                   # FASTSR_DATA names the data folder
 
-Needs the data folder (benchmarks/Set5 and so on, medical/slices/test), not PyTorch.
+Needs the data folder (benchmarks/Set5 and so on, medical/slices/test), not PyTorch. Figures of weights that the page
+already names, by their hash, are kept; --anew measures all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import argparse
 import datetime
 import os
 import platform
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from fastsr.io import atomic_output
 
 SETS = ("Set5", "Set14", "B100", "Urban100_12")
 MEDICAL = "fmen-medical"
+SCANS = "medical test"
 OUT = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 
 # Luma PSNR / SSIM as published, on Set5, Set14, B100. FMEN: Du et al. 2022. VDSR: Kim et al. 2016.
@@ -55,12 +59,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds benchmarks/ and medical/")
     parser.add_argument("--sets", nargs="+", default=list(SETS), help="of photos; default: all")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--anew", action="store_true", help="measure what the page already has, too")
     options = parser.parse_args()
+    known = {} if options.anew or not options.out.exists() else read_page(options.out.read_text(encoding="utf-8"))
     text = (
         HEAD
-        + photos(options.data / "benchmarks", options.sets)
+        + photos(options.data / "benchmarks", options.sets, known)
         + MEDICAL_HEAD
-        + scans(options.data / "medical/slices/test")
+        + scans(options.data / "medical/slices/test", known)
         + foot()
     )
     with atomic_output(options.out, overwrite=True) as file:
@@ -68,15 +74,40 @@ def main() -> None:
     print(options.out)
 
 
-def photos(folder: Path, wanted: list[str]) -> str:
+Cells = Mapping[tuple[str, int, str], str]  # of a model, scale and set
+
+
+def read_page(text: str) -> Cells:
+    """Return the cells of an earlier page whose weights are those that are shipped now, or that have none."""
+    stated = set(re.findall(r"(\S+) x(\d) ([0-9a-f]{12})\b", text))
+    same = {(name, scale) for name, scale in shipped() if (name, str(scale), weights(name, scale)) in stated}
+    same |= {("bicubic", scale) for scale in (2, 3, 4)}
+    cells: dict[tuple[str, int, str], str] = {}
+    header: list[str] = []
+    for line in text.splitlines():
+        row = [part.strip() for part in line.strip("|").split("|")] if line.startswith("|") else []
+        if row[:1] in (["scale"], ["model"]):
+            header = row
+        elif header[:1] == ["scale"] and re.fullmatch(r"x\d", row[0] if row else ""):
+            cells |= {(row[1], int(row[0][1:]), name): value for name, value in zip(header[2:], row[2:], strict=True)}
+        elif header[:1] == ["model"] and row and not row[0].startswith("-"):
+            cells |= {(row[0], int(x[1:]), SCANS): value for x, value in zip(header[1:], row[1:], strict=True)}
+    return {key: value for key, value in cells.items() if key[:2] in same}
+
+
+def figures(model: str, scale: int, folder: Path, name: str, known: Cells) -> str:
+    return known.get((model, scale, name)) or cell(score(model, scale, folder))
+
+
+def photos(folder: Path, wanted: list[str], known: Cells) -> str:
     sets = [name for name in wanted if (folder / name).is_dir()]
     lines = ["", "| scale | model | " + " | ".join(sets) + " |", "|---|---|" + "--:|" * len(sets)]
-    known = {info.name: info.scales for info in fastsr.models()}
+    scales = {info.name: info.scales for info in fastsr.models()}
     for scale in (2, 3, 4):
         for model in quality_models():
-            if scale not in known[model] or model == MEDICAL:
+            if scale not in scales[model] or model == MEDICAL:
                 continue
-            cells = [cell(score(model, scale, folder / name)) for name in sets]
+            cells = [figures(model, scale, folder / name, name, known) for name in sets]
             lines.append(f"| x{scale} | {model} | " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
             if (model, scale) in PUBLISHED:
@@ -87,26 +118,31 @@ def photos(folder: Path, wanted: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def scans(folder: Path) -> str:
-    scales = (2, 4)
-    known = {info.name: info.scales for info in fastsr.models()}
-    lines = ["", "| model | " + " | ".join(f"x{s}" for s in scales) + " |", "|---|" + "--:|" * len(scales)]
+def scans(folder: Path, known: Cells) -> str:
+    wanted = (2, 4)
+    scales = {info.name: info.scales for info in fastsr.models()}
+    lines = ["", "| model | " + " | ".join(f"x{s}" for s in wanted) + " |", "|---|" + "--:|" * len(wanted)]
     for model in ("bicubic", "fmen", MEDICAL):
-        if model in known:
-            cells = [cell(score(model, s, folder)) if s in known[model] else "" for s in scales]
+        if model in scales:
+            cells = [figures(model, s, folder, SCANS, known) if s in scales[model] else "" for s in wanted]
             lines.append(f"| {model} | " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
 
 
 def foot() -> str:
-    models = [f"{name} x{scale} {fastsr.load(name, scale=scale).model.sha256[:12]}" for name, scale in shipped()]
+    models = [f"{name} x{scale} {weights(name, scale)}" for name, scale in shipped()]
     return (
         f"\nMeasured on {datetime.date.today().isoformat()} by `python -m benchmarks.results` with FastSR "
         f"{fastsr.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs; the "
-        f"figures do not depend on the machine. Weights (SHA-256): {', '.join(models)}. One folder by itself: "
+        f"figures do not depend on the machine, and those of unchanged weights are kept from earlier runs. Weights "
+        f"(SHA-256): {', '.join(models)}. One folder by itself: "
         "`fastsr eval --model fmen --scale 4 --data DIR`.\n"
     )
+
+
+def weights(model: str, scale: int) -> str:
+    return fastsr.load(model, scale=scale).model.sha256[:12]
 
 
 def shipped() -> list[tuple[str, int]]:

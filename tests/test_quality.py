@@ -8,6 +8,7 @@ from conftest import ROOT
 
 import fastsr
 from benchmarks.quality import quality_models, score
+from benchmarks.results import OUT, read_page, weights
 from fastsr.imresize import downscale
 from fastsr.io import read_image
 
@@ -76,3 +77,15 @@ def test_mr_slice(model):
         for name in (model, "bicubic")
     }
     assert scores[model] > scores["bicubic"] + 0.5
+
+
+def test_results_page_keeps_the_figures_of_the_same_weights_only():
+    page = OUT.read_text(encoding="utf-8")
+    known = read_page(page)
+    shipped = {(name, scale) for name, scales in SHIPPED.items() for scale in scales}
+    assert {key[:2] for key in known} == shipped | {("bicubic", 2), ("bicubic", 3), ("bicubic", 4)}
+    stated = fastsr.load("fmen", scale=4).model.card["scores"]["Set14 x4"]
+    assert known["fmen", 4, "Set14"] == f"{stated['psnr']:.2f} / {stated['ssim']:.4f}"
+    others = read_page(page.replace(weights("fmen", 4), "0" * 12))
+    assert others == {key: value for key, value in known.items() if key[:2] != ("fmen", 4)}
+    assert any(key[0] == "fmen-medical" for key in others)

@@ -55,11 +55,13 @@ def run(r, out, stop_at=None, **options):
     return training
 
 
-@pytest.mark.parametrize("net", recipe.NETS)
-def test_loss_falls(net):
-    r = dataclasses.replace(TINY, net=net, batch=4, crop=24, steps=60, warmup=5, bf16=0.5)
+@pytest.mark.parametrize(("net", "optimizer"), [*((net, "adam") for net in recipe.NETS), ("fmen", "muon")])
+def test_loss_falls(net, optimizer):
+    r = dataclasses.replace(TINY, net=net, optimizer=optimizer, batch=4, crop=24, steps=60, warmup=5, bf16=0.5)
     if net == "vdsr":
         r = dataclasses.replace(r, margin=1, lr=3e-4)
+    if optimizer == "muon":
+        r = dataclasses.replace(r, lr=5e-3)
     training = Training(r, crops(r))
     x, target, s = crops(dataclasses.replace(r, batch=16, seed=9)).next()
 
@@ -112,9 +114,9 @@ def test_frozen_norms_learn_in_the_form_that_is_shipped(net):
         assert (training.net.train()(x) - training.net.eval()(x)).abs().max() > 1e-3  # batch norms would differ
 
 
-@pytest.mark.parametrize(("net", "scales"), [("fmen", (4,)), ("vdsr", (2, 3, 4))])
-def test_interrupted_equals_uninterrupted(net, scales, tmp_path):
-    r = dataclasses.replace(TINY, net=net, scales=scales, crop=24)
+@pytest.mark.parametrize(("net", "scales", "optimizer"), [("fmen", (4,), "muon"), ("vdsr", (2, 3, 4), "adam")])
+def test_interrupted_equals_uninterrupted(net, scales, optimizer, tmp_path):
+    r = dataclasses.replace(TINY, net=net, scales=scales, crop=24, optimizer=optimizer)
     whole = run(r, tmp_path / "whole")
     # saved after every step; killed at step 5, so that the optimizer, the order and the averages all matter
     run(r, tmp_path / "broken", stop_at=5, save_seconds=0)

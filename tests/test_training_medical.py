@@ -39,9 +39,13 @@ def scans(tmp_path, monkeypatch):
         pixels = coarse.repeat(8, 0).repeat(8, 1) + rng.integers(0, 40, (56, 72)).astype(np.uint16)
         Image.fromarray(pixels).save(slices / split / f"s{i}.png")
         low, high = np.percentile(pixels, (0.5, 99.5))
-        rows.append([f"{split}/s{i}.png", split, f"person_{split}", "MRT1" if i else "CT", low, high])
+        kind, values = ("MRT1", "stored values") if i else ("CT", "HU+1024, clipped 0..4095")
+        ends = (pixels.min(), pixels.max(), low, high)
+        rows.append([f"{split}/s{i}.png", split, f"person_{split}", kind, values, *ends])
     with (slices / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["file", "split", "subject", "modality", "p0.5", "p99.5"], *rows])
+        csv.writer(file).writerows(
+            [["file", "split", "subject", "modality", "values", "min", "max", "p0.5", "p99.5"], *rows]
+        )
     monkeypatch.setenv("FASTSR_DATA", str(tmp_path))
     return slices
 
@@ -111,6 +115,8 @@ def test_card_and_exported_model(scans, tmp_path):
     assert card["normalization"] == {"kind": "percentile", "low": 0.5, "high": 99.5}
     assert card["trained_on"]["modalities"] == ["CT", "MR"]
     assert card["trained_on"]["slices"] == 3
+    ct = fastsr.io.read_image(scans / "train" / "s0.png").pixels.astype(int) - 1024
+    assert card["trained_on"]["range"] == {"CT": [ct.min(), ct.max()]}  # as the guard reads it; MR has no units
     assert card["scores"]["medical test x2"]["psnr_by_subject"].keys() == {"person_test"}
     upscaler = fastsr.load(tmp_path / "x.fsr")
     assert (upscaler.name, upscaler.scale) == ("fmen-medical", 2)

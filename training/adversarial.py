@@ -27,7 +27,7 @@ class Adversarial(Training):
         super().__init__(recipe, crops, compiled)
         self.discriminator = SRGANDiscriminator()
         self.placed(self.discriminator)
-        self.optimizer_d = self.adam(self.discriminator)
+        self.optimizer_d = self.optimizer_of(self.discriminator)
         self.vgg19 = VGG19Features.load(vgg19) if vgg19 else None
         if self.vgg19 is not None:
             self.placed(self.vgg19)

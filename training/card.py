@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
+import functools
 import math
 import os
 import platform
@@ -41,6 +42,10 @@ VALUES = {
     3: "0 to 1, black to white",
     1: "0 and 1 are the values at the percentiles of normalization; values beyond are kept",
 }
+OPTIMIZER = {
+    "adam": "Adam, betas 0.9 and 0.99",
+    "muon": "Muon, momentum 0.95, for kernels; Adam, betas 0.9 and 0.99, for biases and norms",
+}
 CLAIMS = {MEDICAL: "none about CT and X-ray: they come from one patient and from nine images"}
 PROTOCOL = {
     3: "luma PSNR and SSIM (BT.601 Y), 8-bit results, scale pixels cut at the border; by fastsr eval",
@@ -49,6 +54,7 @@ PROTOCOL = {
 }
 BENCHMARKS = ("Set5", "Set14", "B100", "Urban100_12")
 MEDICAL_TEST = "medical test"
+HU, HU_OFFSET = "HU+1024", 1024  # what the manifest of the slices calls CT's values, and what 0 HU is stored as
 
 
 def make_card(training: Training, db: float) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def make_card(training: Training, db: float) -> dict[str, Any]:
         "seconds": round(training.seconds),
         "started_from": training.started_from or "random weights",
         "recipe": plain_recipe(recipe),
-        "optimizer": "Adam, betas 0.9 and 0.99, warm-up, cosine; averaged weights",
+        "optimizer": f"{OPTIMIZER[recipe.optimizer]}, warm-up, cosine; averaged weights",
         "validation_psnr": None if math.isnan(db) else round(db, 3),
         "date": datetime.date.today().isoformat(),
         "machine": machine(training.device),
@@ -83,9 +89,9 @@ def make_card(training: Training, db: float) -> dict[str, Any]:
 
 
 def trained_on(recipe: Recipe) -> dict[str, Any]:
-    """Return the share of each set and what kinds of images they hold; of scans also whose.
+    """Return the share of each set and what kinds of images they hold; of scans also whose, and which values.
 
-    The PNG slices do not state their spacing, so the card does not either.
+    The PNG slices do not state their spacing, so the card does not either; values have units in CT alone.
     """
     told: dict[str, Any] = {"sets": {set_name(name): share for name, share in recipe.data.items()}}
     modalities = {"photo"} if recipe.colours == 3 else set()
@@ -96,6 +102,9 @@ def trained_on(recipe: Recipe) -> dict[str, Any]:
         told["sequences"] = sorted({row["modality"][2:] for row in rows if row["modality"].startswith("MR")})
         told["subjects"] = len({row["subject"].partition("_study")[0] for row in rows})
         told["slices"] = len(rows)
+        values = [int(row[end]) - HU_OFFSET for row in rows if row["values"].startswith(HU) for end in ("min", "max")]
+        if values:
+            told["range"] = {"CT": [min(values), max(values)]}
     return told | ({"modalities": sorted(modalities)} if modalities else {})
 
 
@@ -166,8 +175,9 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def commit() -> str:
-    """Return the commit of this code, marked where it has been changed since; "unknown" outside of a repository."""
+    """Return the commit of this code when first asked, marked where it differs; "unknown" outside of a repository."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--match="],

@@ -1,4 +1,4 @@
-"""The training loop: Adam, warm-up and cosine, clipped gradients, averaged weights, resumable to the bit."""
+"""The training loop: Adam or Muon, warm-up and cosine, clipped gradients, averaged weights, resumable to the bit."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fastsr.errors import ModelFileError, TrainingError
 from fastsr.io import atomic_output
 from training.crops import Crops
 from training.losses import pixel_loss
+from training.muon import Muon
 from training.nets import FMEN, VDSR, SRGANGenerator, upscale
 from training.progress import Log
 from training.recipe import Recipe
@@ -51,7 +52,7 @@ class Training:
         self.recipe, self.crops, self.device = recipe, crops, crops.device
         self.net = self.placed(make_net(recipe))
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        self.optimizer = self.adam(self.net)
+        self.optimizer = self.optimizer_of(self.net)
         self.compiled = compiled
         if compiled:
             self.net.compile()
@@ -67,7 +68,9 @@ class Training:
         net.to(self.device)
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def adam(self, net: nn.Module) -> torch.optim.Adam:
+    def optimizer_of(self, net: nn.Module) -> torch.optim.Adam:
+        if self.recipe.optimizer == "muon":
+            return Muon(net.parameters(), lr=self.recipe.lr, betas=BETAS)
         return torch.optim.Adam(net.parameters(), lr=self.recipe.lr, betas=BETAS, fused=self.device.type == "cuda")
 
     def optimizers(self) -> list[torch.optim.Adam]:

@@ -17,6 +17,7 @@ tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else 
 NETS = ("fmen", "vdsr", "srgan_generator")
 LOSSES = ("l1", "charbonnier", "l2")
 NORMS = ("batch", "frozen")
+OPTIMIZERS = ("adam", "muon")
 MEDICAL = "medical"
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -31,7 +32,8 @@ class Recipe:
     net: one of NETS. scales: what is trained; FMEN has one, VDSR several, one drawn for each step.
     steps, batch: optimizer steps, crops a step. crop: HR pixels a side, a multiple of every scale (but for VDSR).
     margin: LR pixels around each crop that VDSR's bicubic enlargement needs, and that are cut behind it.
-    lr: peak of Adam's learning rate, reached after `warmup` steps and let down to `lr_end` by a cosine.
+    optimizer: one of OPTIMIZERS; see training.muon.
+    lr: peak of the learning rate, reached after `warmup` steps and let down to `lr_end` by a cosine.
     clip: largest gradient norm. ema: decay of the averaged weights, which are the result.
     bf16: share of the run, from its start, under autocast to bfloat16 (float16 on a GPU without it), then float32.
     norms: batch norms use the statistics of each batch, or stay frozen as the weights that a run starts from left them:
@@ -54,6 +56,7 @@ class Recipe:
     data: dict[str, float]
     margin: int = 0
     loss: str = "l1"
+    optimizer: str = "adam"
     lr_end: float = 1e-6
     warmup: int = 100
     clip: float = 1.0
@@ -84,6 +87,7 @@ class Recipe:
                 )
         need(self.net in NETS, f"net is {self.net!r}; one of {NETS} is needed")
         need(self.loss in LOSSES, f"loss is {self.loss!r}; one of {LOSSES} is needed")
+        need(self.optimizer in OPTIMIZERS, f"optimizer is {self.optimizer!r}; one of {OPTIMIZERS} is needed")
         need(self.norms in NORMS, f"norms is {self.norms!r}; one of {NORMS} is needed")
         scales = self.scales if isinstance(self.scales, tuple) else ()
         need(

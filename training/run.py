@@ -11,6 +11,7 @@ from torch import nn
 from fastsr.errors import OptionError
 from fastsr.graph import CompiledModel
 from training.adversarial import make_training
+from training.card import commit
 from training.crops import Crops
 from training.data import load_sets
 from training.export import export, save_inference
@@ -42,6 +43,7 @@ def run_recipe(
     """
     if vgg19 and not recipe.adversarial:
         raise OptionError(f"VGG19 is for adversarial recipes; {recipe.name} is none")
+    commit()  # for the card: the files may change while their code runs
     sets = load_sets(recipe, say, SMOKE_IMAGES if smoke else None)
     crops = Crops(sets, recipe.batch, recipe.crop, recipe.seed, recipe.margin, recipe.jitter, device)
     del sets
