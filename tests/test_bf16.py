@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from test_engine import ALL_LEVELS, native_model, run, same_bits
+from test_int8 import mixed_graph
 
 import fastsr
 from fastsr import _native, evaluation
 from fastsr.errors import OptionError
 from fastsr.graph import reference
+from fastsr.graph.builder import GraphBuilder
+from fastsr.graph.compiler import assemble
 from fastsr.graph.ir import INPUT, Conv
 from fastsr.metrics import psnr
 
@@ -78,6 +81,40 @@ def test_regions_and_panels_are_the_crop_of_the_whole(name, scale, random_image)
     budget = full["memory"] * 9 // 10
     assert network.plan(h, w, (0, 0, w, h), _native.Options(max_memory=budget, threads=1))["panels"] > 1
     assert same_bits(run(network, x, max_memory=budget, threads=1), whole)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_graphs(seed, random_image):
+    """Near float64, and regions as the whole, whoever reads a value in whatever layout."""
+    model = mixed_graph(seed)
+    network = _native.Model(model.to_bytes()).network(1, 3, bf16=True)
+    assert "direct_bf16" in network.algorithms.values()
+    x = random_image(13, 70, 3, "float32")
+    whole = run(network, x, threads=2, strip=1 + seed % 5)
+    exact = reference.run(model.graph(1, 3), model.tensors, x.transpose(2, 0, 1)).transpose(1, 2, 0)
+    assert np.abs(whole - exact).max() < 0.03 * max(1.0, np.abs(exact).max())
+    box, reads = (33, 4, 50, 9), network.reads(13, 70, (33, 4, 50, 9))
+    part = x[reads[1] : reads[3], reads[0] : reads[2]]
+    crop = np.ascontiguousarray(whole[4:9, 33:50])
+    assert same_bits(run(network, part, box=box, origin=(reads[1], reads[0]), shape=(13, 70)), crop)
+
+
+def test_a_value_that_is_an_operand_only(random_image):
+    """The second layer is read by nobody but the third one's addition; the image is mixed by a 1x1 layer first."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(3)
+
+    def conv(x, K, size=3):
+        return b.conv(x, rng.standard_normal((K, b.channels[x], size, size)) / (size * np.sqrt(b.channels[x])))
+
+    image = conv(INPUT, 3, 1)
+    p, q = conv(image, 12), conv(image, 12)
+    model = assemble("operand", [b.finish(conv(b.add(conv(p, 12), q), 3))])
+    network = _native.Model(model.to_bytes()).network(1, 3, bf16=True)
+    assert list(network.algorithms.values()) == ["direct", "winograd", "winograd", "direct_bf16", "direct_bf16"]
+    x = random_image(13, 70, 3, "float32")
+    exact = reference.run(model.graph(1, 3), model.tensors, x.transpose(2, 0, 1)).transpose(1, 2, 0)
+    assert np.abs(run(network, x) - exact).max() < 0.02
 
 
 @pytest.mark.parametrize(("name", "scale"), [("fmen", 4), ("srresnet", 4)])

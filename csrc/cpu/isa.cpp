@@ -24,15 +24,12 @@ bool has(unsigned leaf, unsigned subleaf, Register where, int bit) {
          (r[static_cast<int>(where)] >> bit & 1u) != 0;
 }
 
-// Whether tiles of bf16 are there, and the system lets this process use them: Linux wants to be asked.
-bool may_use_amx() {
+// Whether tiles of bf16 are there, and the system keeps them when it switches threads (bits 17 and 18 of XCR0).
+bool has_amx() {
   if (!has(7, 0, Register::edx, 22) || !has(7, 0, Register::edx, 24)) return false;
-#if defined(__linux__) && defined(__x86_64__)
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, the state's component
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
+  unsigned low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low >> 17 & 3u) == 3;
 }
 
 }  // namespace
@@ -52,11 +49,21 @@ const std::vector<IsaLevel>& isa_levels() {
     const bool bf16 = vnni && has(7, 1, Register::eax, 5);
     list.push_back({&kAvx512Vnni, vnni});
     list.push_back({&kAvx512Bf16, bf16});
-    list.push_back({&kAmxBf16, bf16 && may_use_amx()});
+    list.push_back({&kAmxBf16, bf16 && has_amx()});
 #endif
     return list;
   }();
   return levels;
+}
+
+bool may_use_tiles() {
+#if defined(FASTSR_X86) && defined(__linux__) && defined(__x86_64__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, the state's component
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
 }
 
 Result<const Kernels*> select_isa(const std::string& name) {

@@ -6,7 +6,7 @@
 // conv and pointwise make that zero again.
 //
 // All levels compute each output pixel with the same operations in the same order, fused multiply-adds
-// included, so they agree to the bit.
+// included, so they agree to the bit; in bf16 each adds up products in an order of its own.
 #pragma once
 
 #include <atomic>

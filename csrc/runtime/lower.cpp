@@ -27,10 +27,21 @@ bool suits_winograd9(const Node& node) {
          node.channels <= kMaxPartOutputs && node.input_channels >= kLeastPartInputs;
 }
 
-// The image keeps its precision.
 bool suits_bf16(const Node& node) {
-  return node.op == NodeOp::conv && node.groups == 1 && node.inputs[0] != 0 && node.kernel_w / 2 <= kRowPad &&
-         !suits_winograd9(node) && node.input_channels * node.channels >= kLeastProduct;
+  return node.op == NodeOp::conv && node.groups == 1 && node.kernel_w / 2 <= kRowPad && !suits_winograd9(node) &&
+         node.input_channels * node.channels >= kLeastProduct;
+}
+
+// Which values are the image, or what is left of it before the first layer worth the name: it keeps its precision.
+std::vector<bool> images_of(const Graph& graph) {
+  std::vector<bool> image(graph.nodes.size() + 1);
+  image[0] = true;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    const bool layer = node.op == NodeOp::conv && node.input_channels * node.channels >= kLeastProduct;
+    image[i + 1] = !layer && std::all_of(node.inputs.begin(), node.inputs.end(), [&](int v) { return image[at(v)]; });
+  }
+  return image;
 }
 
 // How many Winograd layers lie before each value on its longest way from the image.
@@ -49,7 +60,10 @@ bool is_stored(const Graph& graph, const Node& node) { return &node == &graph.no
 
 // In which layout input n of a node is read where it has it: operands in that of the output.
 Layout wanted_layout(const Graph& graph, const Node& node, std::size_t n) {
-  if (n > 0) return node.algorithm == Algorithm::direct_bf16 ? graph.value_layout(node.inputs[n]) : node.layout;
+  if (n > 0 && node.algorithm == Algorithm::direct_bf16) {  // reads operands in bf16 or in floats
+    return graph.value_layout(node.inputs[n]) == Layout::bf16 ? Layout::bf16 : Layout::plain;
+  }
+  if (n > 0) return node.layout;
   if (node.op == NodeOp::pixel_shuffle && !is_stored(graph, node)) {
     return node.layout == Layout::cells ? Layout::packed : Layout::tiled;
   }
@@ -197,8 +211,9 @@ Graph with_relayouts(const Graph& graph) {
 Graph lower(const Graph& graph, const Lowering& how) {
   Graph out = graph;
   if (!how.winograd && !how.bf16) return out;
+  const std::vector<bool> image = images_of(out);
   for (Node& node : out.nodes) {
-    if (how.bf16 && suits_bf16(node)) {
+    if (how.bf16 && suits_bf16(node) && !image[at(node.inputs[0])]) {
       node.algorithm = Algorithm::direct_bf16;
       continue;
     }

@@ -10,7 +10,7 @@ namespace fastsr {
 struct Lowering {
   bool winograd = true;   // may that algorithm be taken; without it every convolution is direct, and in floats
   bool integers = false;  // may convolutions be in integers: those whose input's ranges the file knows
-  bool bf16 = false;      // are convolutions in bf16, but for those that read the image
+  bool bf16 = false;      // are convolutions in bf16: in one group, large enough, and behind another one
 };
 
 inline bool operator==(const Lowering& a, const Lowering& b) {

@@ -43,10 +43,12 @@ Result<Network*> Model::network(int scale, int channels, const Kernels& kernels,
       Result<std::unique_ptr<Network>> made = Network::make(file_, graph, kernels, how);
       if (!made.ok()) return made.status();
       if (how.bf16 && !any_by(Algorithm::direct_bf16, made.value()->graph())) {
-        return Status(Code::option,
-                      "the model cannot run in bf16: it has no convolution behind another one; fp32 is what it can do");
+        return Status(
+            Code::option,
+            "the model cannot run in bf16: it has no convolution that would gain by it; fp32 is what it can do");
       }
-      if (how.integers && !any_by(Algorithm::winograd_int, made.value()->graph())) {
+      if (how.integers && !any_by(Algorithm::winograd_int, made.value()->graph()) &&
+          !any_by(Algorithm::winograd9_int, made.value()->graph())) {
         return Status(
             Code::option,
             "the model cannot run in int8: it has no 3x3 convolution whose input's values it knows the ranges "

@@ -4,6 +4,7 @@
 
 #include "core/float_mode.hpp"
 #include "core/thread_pool.hpp"
+#include "cpu/isa.hpp"
 #include "runtime/session.hpp"
 
 namespace fastsr {
@@ -46,6 +47,9 @@ Status ViewSink::prepare(Range rows, Range columns, ImageView& view) {
 
 Result<std::unique_ptr<Network>> Network::make(const ModelFile& file, const Graph& graph, const Kernels& kernels,
                                                const Lowering& how) {
+  if (how.bf16 && kernels.bf16_tiles && !may_use_tiles()) {
+    return Status(Code::option, "the system lets this process use no AMX tiles; FASTSR_ISA=avx512_bf16 would do");
+  }
   std::unique_ptr<Network> network(new Network);
   network->file_ = &file;
   network->lowering_ = how;

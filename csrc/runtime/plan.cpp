@@ -182,6 +182,18 @@ int enough_rows(std::int64_t width, int threads) {
   return static_cast<int>(enough > 0 ? enough : kStrips[0]);
 }
 
+// The least strip of whole rows of tiles that gives each thread a whole piece.
+int least_full_strip(std::int64_t width, int threads) {
+  const std::int64_t groups_across = (width + kBlockColumns - 1) / kBlockColumns;
+  const std::int64_t rows = (std::int64_t{kMaxGroups} * threads + groups_across - 1) / groups_across;
+  return static_cast<int>(std::min<std::int64_t>(rows * kTileRows, kStrips[0]));
+}
+
+// What a plan's rows take, without what each thread has for itself.
+std::uint64_t rows_memory(const Plan& plan, const PlanLimits& limits) {
+  return plan.memory - plan.scratch_floats * at(limits.threads) * sizeof(float);
+}
+
 std::string bytes_text(std::uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
 
 }  // namespace
@@ -355,6 +367,7 @@ Result<Plan> make_plan(const Pipeline& p, std::int64_t height, std::int64_t widt
     most_panels = std::max<std::int64_t>(1, box.columns.size() / narrowest);
   }
   const std::uint64_t cache = limits.cache ? limits.cache : largest_cache();
+  const int least_rows = limits.strip > 0 ? limits.strip : least_full_strip(box.columns.size(), limits.threads);
   const std::uint64_t budget = limits.max_memory ? limits.max_memory : kSensibleMemory;
 
   double best_cost = 0;
@@ -372,7 +385,7 @@ Result<Plan> make_plan(const Pipeline& p, std::int64_t height, std::int64_t widt
     for (std::int64_t panels = 1;; panels = std::min(most_panels, panels + (panels + 1) / 2)) {
       const double cost = cost_of(p, box.columns.size(), panels, strip);
       lay_out(p, plan, counts, panels, limits);
-      if (limits.strip == 0 && strip > kTileRows && panels == 1 && plan.memory > kCaches * cache) break;
+      if (panels == 1 && strip > least_rows && rows_memory(plan, limits) > kCaches * cache) break;
       if (least == 0 || plan.memory < least) {
         least = plan.memory;
         least_strip = strip;
