@@ -83,7 +83,7 @@ def test_regions_and_panels_are_the_crop_of_the_whole(name, scale, random_image)
     assert same_bits(run(network, x, max_memory=budget, threads=1), whole)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", [0, 1, *range(3, 17)])  # 2 has no layer behind another
 def test_random_graphs(seed, random_image):
     """Near float64, and regions as the whole, whoever reads a value in whatever layout."""
     model = mixed_graph(seed)
