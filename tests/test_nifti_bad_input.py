@@ -190,7 +190,7 @@ def test_sizes_that_the_format_cannot_say(tmp_path):
         ("b.nii", {"value_range": (5, 5)}, OptionError, "low < high"),
         ("b.nii", {"value_range": (0, 9), "window": (4, 9)}, OptionError, "one is needed"),
         ("b.nii", {"max_memory": 1000}, fastsr.MemoryBudgetError, "at least"),
-        ("b.nii", {"model": "vdsr", "strict": True}, TrainedRangeError, "photos"),
+        ("b.nii", {"model": "vdsr", "strict": True}, TrainedRangeError, "photographs"),
     ],
 )
 def test_what_cannot_be_done(tmp_path, dst, options, error, words):

@@ -199,5 +199,5 @@ def test_precisions_are_checked():
     with pytest.raises(OptionError, match="fp64"):
         fastsr.load(precision="fp64")
     with pytest.raises(OptionError, match="native"):
-        fastsr.load(backend="native", precision="bf16")
+        fastsr.load(backend="native", precision="tf32")
     assert fastsr.load().precision == "fp32"
