@@ -47,3 +47,19 @@ def random_image() -> Callable[..., np.ndarray]:
         return rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, dtype=kind, endpoint=True)
 
     return make
+
+
+@pytest.fixture
+def run(capfd):
+    """Return run(*arguments) -> (exit code, stdout, stderr) of the command."""
+
+    from fastsr.cli import main
+
+    def call(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        return stop.value.code, out, err
+
+    return call

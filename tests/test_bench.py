@@ -21,7 +21,6 @@ from fastsr.bench.network import Network, planes
 from fastsr.bench.peers import PEERS, find_peer, why_missing
 from fastsr.bench.pictures import calibration, synthetic
 from fastsr.bench.results import DIFFERS, FAILED, OK, Verdict
-from fastsr.cli import main
 from fastsr.errors import BackendError, BackendUnavailableError, OptionError
 from fastsr.graph import reference
 from fastsr.graph.builder import GraphBuilder
@@ -47,20 +46,6 @@ class NoPeaks:
 @pytest.fixture(autouse=True)
 def _no_peaks(monkeypatch):
     monkeypatch.setattr(measure, "Peaks", NoPeaks)
-
-
-@pytest.fixture
-def run(capfd):
-    """Return run(*arguments) -> (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        out, err = capfd.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from nifti_files import (
     voxels,
 )
 
-from fastsr.cli import main
 from fastsr.errors import (
     OptionError,
 )
@@ -28,18 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::fastsr.TrainedRangeWarning")
 
 
 # --- the command ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(capfd):
-    def call(*arguments):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        out, err = capfd.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 def test_command(tmp_path, run):

@@ -343,13 +343,13 @@ int Session::bind_steps(const Node& node, std::int64_t y, BoundStep* bound) cons
   return count;
 }
 
-void Session::conv_row(int index, std::int64_t y, std::int64_t segment) {
+// What rows of direct convolution have in common; steps: room for kMaxSteps.
+template <class Row>
+void Session::set_row(int index, std::int64_t y, std::int64_t segment, BoundStep* steps, Row& a) const {
   const Node& node = network_->graph().nodes[at(index)];
   const int input = node.inputs[0], value = index + 1;
   const Range columns = columns_[at(value)];
   const std::int64_t height = plan_.height * node.scale;
-  ConvRow a;
-  a.conv = &network_->conv(index);
   for (int ky = 0; ky < node.kernel_h; ++ky) {
     const std::int64_t iy = y + ky - node.kernel_h / 2;
     a.rows[ky] = iy >= 0 && iy < height ? row(input, iy, columns.begin) : nullptr;
@@ -360,33 +360,24 @@ void Session::conv_row(int index, std::int64_t y, std::int64_t segment) {
   a.width = columns.size();
   a.x0 = segment * kSegment;
   a.x1 = std::min(a.x0 + kSegment, a.width);
-  BoundStep steps[kMaxSteps];
   a.steps = steps;
   a.step_count = bind_steps(node, y, steps);
+}
+
+void Session::conv_row(int index, std::int64_t y, std::int64_t segment) {
+  ConvRow a;
+  BoundStep steps[kMaxSteps];
+  set_row(index, y, segment, steps, a);
+  a.conv = &network_->conv(index);
   network_->kernels().conv(a);
 }
 
 void Session::bf16_row(int index, std::int64_t y, std::int64_t segment, int thread) {
-  const Node& node = network_->graph().nodes[at(index)];
-  const int input = node.inputs[0], value = index + 1;
-  const Range columns = columns_[at(value)];
-  const std::int64_t height = plan_.height * node.scale;
   Bf16Row a;
-  a.conv = &network_->bf16(index);
-  for (int ky = 0; ky < node.kernel_h; ++ky) {
-    const std::int64_t iy = y + ky - node.kernel_h / 2;
-    a.rows[ky] = iy >= 0 && iy < height ? row(input, iy, columns.begin) : nullptr;
-  }
-  a.x_pitch = pitch(input);
-  a.y = row(value, y, columns.begin);
-  a.y_pitch = pitch(value);
-  a.y_bf16 = node.layout == Layout::bf16;
-  a.width = columns.size();
-  a.x0 = segment * kSegment;
-  a.x1 = std::min(a.x0 + kSegment, a.width);
   BoundStep steps[kMaxSteps];
-  a.steps = steps;
-  a.step_count = bind_steps(node, y, steps);
+  set_row(index, y, segment, steps, a);
+  a.conv = &network_->bf16(index);
+  a.y_bf16 = network_->graph().nodes[at(index)].layout == Layout::bf16;
   a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
   network_->kernels().conv_bf16(a);
 }

@@ -62,6 +62,8 @@ class Session {
 
   void load_row(Work& work, std::int64_t y);
   void store_block(const Work& work, std::int64_t y, std::int64_t block);
+  template <class Row>
+  void set_row(int node, std::int64_t y, std::int64_t segment, BoundStep* steps, Row& row) const;
   void conv_row(int node, std::int64_t y, std::int64_t segment);
   void bf16_row(int node, std::int64_t y, std::int64_t segment, int thread);
   void winograd_piece(const Work& work, int node, std::int64_t piece, int thread);
