@@ -59,7 +59,7 @@ def test_some_kernels_compile_to_what_the_table_says(wanted, tmp_path, monkeypat
     chosen = sorted(rows, key=lambda identity: hashlib.sha256(table + identity.encode()).digest())[:COMPILED]
     for identity in chosen:
         want = wanted[identity]
-        assert aot.compile_call(want.call, want.precision, want.sm) == rows[identity].facts
+        assert aot.compile_call(want.call, want.sm) == rows[identity].facts
 
 
 def test_breaches_are_seen(monkeypatch):

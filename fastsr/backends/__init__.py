@@ -58,7 +58,7 @@ BACKENDS: list[Backend] = [
         "our kernels for NVIDIA GPUs, with PyTorch and Triton",
         triton.why_unavailable,
         triton.make_runner,
-        ("fp32", "tf32", "fp16", "bf16"),
+        ("fp32", "tf32", "fp16", "bf16", "int8", "fp8"),
         bounded=True,
         gpu=True,
     ),

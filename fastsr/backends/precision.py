@@ -6,7 +6,7 @@ from typing import Literal
 
 from fastsr.errors import OptionError
 
-Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
 
 # The largest difference, on pixels of 0..1 and relative to the largest result above 1. What rounds coarser is measured
 # in dB instead: see INT8_PSNR.

@@ -15,10 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fastsr.errors import ModelFileError
+from fastsr.errors import BackendUnavailableError, ModelFileError
 
 SHIPPED = Path(__file__).with_name("configs.toml")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+LEAST_SM = {"fp8": 90}  # others run from 8.0 on; 8.9 has fp8 too, but no block sizes of it are known to compile
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ def choose(kernel: str, C: int, K: int, precision: str, sm: int) -> Config:
             if key in lines or "any" in lines:
                 return Config(**lines.get(key, lines.get("any")))
     return Config()
+
+
+def check_capability(precision: str, sm: int) -> None:
+    """Raise BackendUnavailableError where a GPU of compute capability sm / 10 lacks the precision."""
+    least = LEAST_SM.get(precision, 80)
+    if sm < least:
+        raise BackendUnavailableError(
+            f"precision {precision!r} needs a GPU of compute capability {least / 10:.1f} or newer; this one has "
+            f"{sm / 10:.1f}: 'int8' and 'fp16' run on it"
+        )
 
 
 def power_of_two(channels: int) -> int:

@@ -1,0 +1,144 @@
+"""int8 and fp8 in Triton's interpreter, beside a twin that rounds the same values in float64: see triton_cases.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import fastsr
+from fastsr.backends.base import ValueRange
+from fastsr.backends.triton import executor
+from fastsr.backends.triton.plan import DEFAULT, SINGLE, Fusion, dense
+from fastsr.backends.triton.quantize import LARGEST, plan_of
+from fastsr.errors import OptionError
+from fastsr.graph import reference
+from fastsr.graph.builder import GraphBuilder
+from fastsr.graph.calibrate import MARGIN, calibrate
+from fastsr.graph.ir import INPUT, Conv, Resize
+from fastsr.graph.model import CompiledModel
+from tests.interpreted.triton_cases import (
+    SHAPES,
+    WHOLE,
+    chain_graph,
+    fused,
+    image,
+    one_conv,
+    poisoned,  # noqa: F401  (a fixture)
+    smooth,
+    tiny_fmen,
+    weights,
+)
+from tests.random_graphs import random_graph
+
+KINDS = ("int8", "fp8")
+# Sums of integers are exact; what is in float32 (scales, biases, sigmoids, sums in fp8) may tip a value to the next
+# step where the twin's lies within float32's rounding of the middle between two. So nearly all pixels agree to
+# FLOAT32, and none is further than a few steps lead.
+FLOAT32 = 1e-5
+TIPPED = 0.03
+
+
+def calibrated(graph, tensors):
+    model = CompiledModel("net", (graph,), tensors)
+    return calibrate(model, [image(24, 30, 3 if graph.channels == 3 else 1, seed) for seed in range(3)])
+
+
+def run(model, x, kind, fusion=DEFAULT):
+    """Return the result on x (h, w, C) and the plan; what lies between was poisoned."""
+    graph = model.graphs[0]
+    plan = plan_of(model, graph, kind, fusion, emulated=True)
+    made = executor.Executor(plan, kind, torch.device("cpu"))
+    h, w = x.shape[:2]
+    window = executor.Window(0, 0, h * graph.scale, w * graph.scale)
+    captured = executor.capture(made, (h, w), torch.float32, window, ValueRange(0, 1))
+    captured.pixels.copy_(torch.from_numpy(x))
+    captured.replay()
+    assert not captured.flag.item()
+    return captured.result.numpy(), plan
+
+
+def half(x):
+    return x.astype(np.float16).astype(np.float64)
+
+
+def nearest(q, kind):
+    q = np.clip(q, -LARGEST[kind], LARGEST[kind])
+    if kind == "int8":
+        return np.rint(q)
+    return torch.from_numpy(q).float().to(torch.float8_e4m3fn).double().numpy()
+
+
+def twin(model, x, kind, plan):
+    """Evaluate the graph in float64, with values and weights rounded as plan.values says that they are kept."""
+    graph, tensors = model.graphs[0], model.tensors
+    margin = MARGIN if kind == "int8" else 1
+    steps = {
+        name: np.abs(tensors[graph.ranges[name]]).max(0).astype(np.float64)[:, None, None] / margin / LARGEST[kind]
+        for name, value in plan.values.items()
+        if value.kind
+    }
+    pixels = x.transpose(2, 0, 1).astype(np.float64)
+    values = {INPUT: half(pixels) if INPUT in plan.values else pixels}
+    for node in graph.nodes:
+        inputs, seen = [values[name] for name in node.inputs], dict(tensors)
+        if isinstance(node, Conv):
+            weight = dense(tensors[node.weight], node.groups).astype(np.float64)
+            node = replace(node, groups=1)
+            if node.inputs[0] in steps:
+                weight = weight * steps[node.inputs[0]][None]
+                scale = np.maximum(np.abs(weight).max((1, 2, 3), keepdims=True), 1e-30) / LARGEST[kind]
+                weight = nearest(weight / scale, kind) * scale / steps[node.inputs[0]][None]
+            else:
+                weight, inputs[0] = half(weight), half(inputs[0])
+            seen[node.weight] = weight
+        value = reference.node_value(node, inputs, seen)
+        if node.name in steps:
+            value = nearest(value / steps[node.name], kind) * steps[node.name]
+        elif node.name in plan.values:
+            value = half(value)
+        values[node.name] = value
+    return values[graph.output].transpose(1, 2, 0)
+
+
+def check(model, shape, kind, fusion=SINGLE):
+    x = image(*shape, model.graphs[0].channels)
+    y, plan = run(model, x, kind, fusion)
+    off = np.abs(y - twin(model, x, kind, plan)) / max(1, np.abs(y).max())
+    print(kind, shape, off.max(), np.mean(off > FLOAT32), {v.kind for v in plan.values.values()})
+    assert off.max() <= TIPPED, f"{off.max():.1e}"
+    assert np.mean(off > FLOAT32) <= 0.05
+    return plan
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conv(shape, kind):
+    plan = check(calibrated(*fused(*one_conv(50, 50, 3, 3))), shape, kind)
+    assert [value.kind for value in plan.values.values()] == [kind, kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("C", "K", "kh", "kw", "groups"), [(70, 66, 3, 1, 1), (12, 12, 5, 3, 12), (3, 5, 9, 9, 1)])
+def test_conv_of_other_shapes(C, K, kh, kw, groups, kind):
+    check(calibrated(*fused(*one_conv(C, K, kh, kw, groups))), (7, 13), kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fusion", [DEFAULT, WHOLE], ids=["default", "whole"])
+def test_chains_equal_single_convolutions(fusion, kind):
+    model = calibrated(*chain_graph(20, 12, 1))
+    check(model, (7, 9), kind)
+    x = image(9, 10)
+    one, plan = run(model, x, kind, fusion)
+    other, single = run(model, x, kind, SINGLE)
+    assert len(plan.launches) < len(single.launches)
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(6))
+def test_random_graphs(seed, kind):
+    check(calibrated(*random_graph(seed, steps=9)), [(7, 5), (1, 6), (5, 1)][seed % 3], kind, DEFAULT)
