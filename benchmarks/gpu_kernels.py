@@ -114,9 +114,10 @@ def write(rows: list[Row], path: Path = TABLE) -> None:
 Written by `python -m benchmarks.gpu_kernels` with Triton {triton.__version__}, without a GPU: every kernel that FMEN,
 VDSR and SRGAN's generator run at x4 on 8-bit RGB images, compiled ahead of time. **No block size here was tuned on
 hardware.** Registers are those of a thread, stack and shared memory bytes; spills and matrix count instructions (LDL
-and STL; HMMA, HGMMA, IMMA, IGMMA, QGMMA) in the machine code. fp32 is IEEE single precision, which has no matrix instructions;
-pointwise and resize multiply no matrices. The limits: no stack, no spills, shared memory of a block within
-{aot.SHARED_LIMIT >> 10} KB, which is what the smallest of the architectures from 8.0 on has.
+and STL; HMMA, HGMMA, IMMA, IGMMA, QGMMA) in the machine code. fp32 is IEEE single precision, which has no matrix
+instructions; pointwise and resize multiply no matrices; int8 and fp8 have kernels in fp16 too. The limits: no stack, no
+spills, shared memory of a block within {aot.SHARED_LIMIT >> 10} KB, which is what the smallest of the architectures
+from 8.0 on has.
 
 | {HEADER} |
 |{"|".join("---" if i < 7 else "--:" for i in range(len(columns)))}|

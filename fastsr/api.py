@@ -246,8 +246,8 @@ def parse_size(size: int | str | None) -> int | None:
     return value
 
 
-def _environment() -> tuple[str | None, str | None]:
-    return os.environ.get("FASTSR_ISA"), os.environ.get("FASTSR_BACKEND")
+def _environment() -> tuple[str | None, ...]:
+    return tuple(os.environ.get(f"FASTSR_{name}") for name in ("ISA", "BACKEND", "TRIAL"))
 
 
 @lru_cache(maxsize=4)

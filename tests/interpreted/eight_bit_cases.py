@@ -11,13 +11,13 @@ import torch
 import fastsr
 from fastsr.backends.base import ValueRange
 from fastsr.backends.triton import executor
-from fastsr.backends.triton.plan import DEFAULT, SINGLE, Fusion, dense
+from fastsr.backends.triton.plan import DEFAULT, SINGLE, ResizeLaunch, dense
 from fastsr.backends.triton.quantize import LARGEST, plan_of
-from fastsr.errors import OptionError
+from fastsr.errors import MemoryBudgetError, OptionError
 from fastsr.graph import reference
 from fastsr.graph.builder import GraphBuilder
 from fastsr.graph.calibrate import MARGIN, calibrate
-from fastsr.graph.ir import INPUT, Conv, Resize
+from fastsr.graph.ir import INPUT, Conv
 from fastsr.graph.model import CompiledModel
 from tests.interpreted.triton_cases import (
     SHAPES,
@@ -35,10 +35,10 @@ from tests.random_graphs import random_graph
 
 KINDS = ("int8", "fp8")
 # Sums of integers are exact; what is in float32 (scales, biases, sigmoids, sums in fp8) may tip a value to the next
-# step where the twin's lies within float32's rounding of the middle between two. So nearly all pixels agree to
-# FLOAT32, and none is further than a few steps lead.
-FLOAT32 = 1e-5
-TIPPED = 0.03
+# step where the twin's lies within float32's rounding of the middle between two. So nearly all results agree to
+# FLOAT32, and the others are as near as one step leads.
+FLOAT32 = 1e-6
+TIPPED = 0.01
 
 
 def calibrated(graph, tensors):
@@ -107,14 +107,13 @@ def check(model, shape, kind, fusion=SINGLE):
     x = image(*shape, model.graphs[0].channels)
     y, plan = run(model, x, kind, fusion)
     off = np.abs(y - twin(model, x, kind, plan)) / max(1, np.abs(y).max())
-    print(kind, shape, off.max(), np.mean(off > FLOAT32), {v.kind for v in plan.values.values()})
     assert off.max() <= TIPPED, f"{off.max():.1e}"
     assert np.mean(off > FLOAT32) <= 0.05
+    assert off.size < 20 or np.ptp(y) > 0.1
     return plan
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("kind", "shape"), [*(("int8", shape) for shape in SHAPES), ("fp8", (7, 13))])
 def test_conv(shape, kind):
     plan = check(calibrated(*fused(*one_conv(50, 50, 3, 3))), shape, kind)
     assert [value.kind for value in plan.values.values()] == [kind, kind]
@@ -130,7 +129,6 @@ def test_conv_of_other_shapes(C, K, kh, kw, groups, kind):
 @pytest.mark.parametrize("fusion", [DEFAULT, WHOLE], ids=["default", "whole"])
 def test_chains_equal_single_convolutions(fusion, kind):
     model = calibrated(*chain_graph(20, 12, 1))
-    check(model, (7, 9), kind)
     x = image(9, 10)
     one, plan = run(model, x, kind, fusion)
     other, single = run(model, x, kind, SINGLE)
@@ -139,6 +137,65 @@ def test_chains_equal_single_convolutions(fusion, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(6))
+def test_erb_and_hfab(kind):
+    """A chain, whose values in between are in 8 bits too."""
+    plan = check(calibrated(*chain_graph(20, 12, 1)), (7, 9), kind)
+    assert {value.kind for value in plan.values.values()} == {kind}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(4))
 def test_random_graphs(seed, kind):
     check(calibrated(*random_graph(seed, steps=9)), [(7, 5), (1, 6), (5, 1)][seed % 3], kind, DEFAULT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_8_bit_pixels_to_8_bit_pixels(kind):
+    """As users call it, beside the same in floats; in bands, whose memory is bounded, to the bit."""
+    model = tiny_fmen()
+    model = calibrate(model, [smooth(20, 24).astype(np.float32)])
+    x = (smooth(7, 8) * 255).astype(np.uint8)
+    sr = fastsr.load(model, scale=2, backend="triton", precision=kind)
+    y = sr.upscale(x)
+    wanted = fastsr.load(model, scale=2, backend="native").upscale(x).astype(int)
+    assert psnr(y, wanted) > {"int8": 38, "fp8": 28}[kind]
+    with pytest.raises(MemoryBudgetError) as raised:
+        fastsr.load(model, scale=2, backend="triton", precision=kind, max_memory=1).upscale(x)
+    bound = raised.value.least + 20000
+    banded = fastsr.load(model, scale=2, backend="triton", precision=kind, max_memory=bound)
+    assert np.array_equal(banded.upscale(x), y)
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9))
+
+
+def test_values_take_half_the_memory():
+    model = calibrated(*fused(*one_conv(50, 50, 3, 3)))
+    plans = {kind: plan_of(model, model.graphs[0], kind, SINGLE) for kind in ("fp16", "int8")}
+    taken = {kind: executor.Executor(plan, kind, torch.device("cpu")) for kind, plan in plans.items()}
+    assert 2 * (taken["int8"].buffer_bytes(9, 7) - 4) == taken["fp16"].buffer_bytes(9, 7) - 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_without_ranges_is_refused(kind):
+    with pytest.raises(OptionError, match=rf"tiny x2 has no ranges for {kind}; fastsr quantize"):
+        fastsr.load(tiny_fmen(), scale=2, backend="triton", precision=kind)
+    b = GraphBuilder(3)
+    eye = np.eye(3)[:, :, None, None]
+    model = calibrated(*b.finish(b.conv(b.conv(INPUT, eye * 1e5), eye)))
+    with pytest.raises(OptionError, match="fp16, which ends at 65504; the largest is 100000"):
+        plan_of(model, model.graphs[0], kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_that_a_resize_reads_or_writes_stay_in_floats(kind):
+    rng = np.random.default_rng(7)
+    b = GraphBuilder(3)
+    x = b.conv(INPUT, weights(rng, 6, 3, 3, 3))
+    y = b.conv(b.resize(x, 2, "nearest"), weights(rng, 3, 6, 3, 3))
+    plan = check(
+        calibrated(*b.finish(b.add(y, b.resize(b.conv(x, weights(rng, 3, 6, 1, 1)), 2, "bicubic")))), (3, 7), kind
+    )
+    assert {type(x) for x in plan.launches} >= {ResizeLaunch}
+    assert {value.kind for value in plan.values.values()} == {""}

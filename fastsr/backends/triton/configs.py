@@ -7,7 +7,6 @@ rounded up to powers of two, from 16). A user's file of the same form, written b
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fastsr.backends.folder import cache_folder
 from fastsr.errors import BackendUnavailableError, ModelFileError
 
 SHIPPED = Path(__file__).with_name("configs.toml")
@@ -73,8 +73,7 @@ def power_of_two(channels: int) -> int:
 
 def user_file() -> Path:
     """Return where `autotune` writes. FASTSR_CACHE moves it."""
-    folder = os.environ.get("FASTSR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fastsr"
-    return Path(folder).expanduser() / "triton.toml"
+    return cache_folder() / "triton.toml"
 
 
 def dump(tables: Mapping[int, Mapping[str, Mapping[str, Mapping[str, Config]]]], heading: str) -> str:

@@ -13,8 +13,8 @@ Pixel shuffle is fused into the store: output channels are ordered (dy, dx, c), 
 neighbours in memory.
 
 ARITHMETIC is "tf32" (of float32 operands), "int8" (sums in int32), "ieee" (all others), or "upcast" for bfloat16 in
-the interpreter, which multiplies that wrongly; "round_e4m3" is for the interpreter too, which rounds to fp8 wrongly. What integers and fp8 need before and after a sum are steps
-(quantize.py).
+the interpreter, which multiplies that wrongly; "round_e4m3" is for the interpreter too, which rounds to fp8 wrongly.
+What integers and fp8 need before and after a sum are steps (quantize.py).
 """
 
 import triton

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastsr.backends.triton.plan import (
     DEFAULT,
@@ -172,7 +174,7 @@ class _Rewriting:
         return _as_epilogue(ops, epilogue.factor)
 
 
-def _times(vector: Array) -> Op:
+def _times(vector: npt.NDArray[Any]) -> Op:
     return "affine", (vector.astype(np.float32), np.zeros(len(vector), np.float32)), ""
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from fastsr.backends.arrays import total_halo
 from fastsr.backends.base import Box, Job, Pixels, ValueRange
-from fastsr.backends.triton.executor import INTERPRETED, Captured, Executor, Window, capture
 from fastsr.backends.triton.configs import check_capability
+from fastsr.backends.triton.executor import INTERPRETED, Captured, Executor, Window, capture
 from fastsr.backends.triton.plan import DEFAULT, Fusion, Plan
 from fastsr.backends.triton.quantize import plan_of
 from fastsr.errors import BackendError, DeviceMemoryError, MemoryBudgetError, NonFiniteWarning, PixelValueError
@@ -58,7 +58,9 @@ class TritonRunner:
         if self.device.type == "cuda":
             major, minor = torch.cuda.get_device_capability(self.device)
             check_capability(precision, major * 10 + minor)
-        self._plan: Callable[[str], Plan] = lru_cache(lambda kind: plan_of(model, graph, kind, fusion, emulated=INTERPRETED))
+        self._plan: Callable[[str], Plan] = lru_cache(
+            lambda kind: plan_of(model, graph, kind, fusion, emulated=INTERPRETED)
+        )
         self._plan(precision)  # raises where the model has no ranges for it
         self._lock = threading.Lock()
         self._executors: dict[str, Executor] = {}
