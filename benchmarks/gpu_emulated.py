@@ -1,4 +1,4 @@
-"""What the GPU's arithmetic costs in PSNR, without a GPU: a network in Triton's interpreter. Minutes for each precision.
+"""What the GPU's arithmetic costs in PSNR, without a GPU: networks in Triton's interpreter. Minutes for a precision.
 
     python -m benchmarks.gpu_emulated --data DIR --precisions fp16 int8      # DIR/Set5/*.png: HR images
 
