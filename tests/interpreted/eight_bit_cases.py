@@ -118,7 +118,7 @@ def check(model, shape, kind, fusion=SINGLE):
 @pytest.mark.parametrize(("kind", "shape"), [*(("int8", shape) for shape in SHAPES), ("fp8", (7, 13))])
 def test_conv(shape, kind):
     plan = check(calibrated(*fused(*one_conv(50, 50, 3, 3))), shape, kind)
-    assert [value.kind for value in plan.values.values()] == [kind, kind]
+    assert [value.kind for value in plan.values.values()] == [kind, ""]  # the last convolution reads floats
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,7 +141,7 @@ def test_chains_equal_single_convolutions(kind, fusion):
 def test_erb_and_hfab(kind):
     """A chain, whose values in between are in 8 bits too."""
     plan = check(calibrated(*chain_graph(20, 12, 1)), (7, 9), kind)
-    assert {value.kind for value in plan.values.values()} == {kind}
+    assert [value.kind for value in plan.values.values()].count("") == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -171,11 +171,17 @@ def psnr(a, b):
     return 10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9))
 
 
-def test_values_take_half_the_memory():
-    model = calibrated(*fused(*one_conv(50, 50, 3, 3)))
-    plans = {kind: plan_of(model, model.graphs[0], kind, SINGLE) for kind in ("fp16", "int8")}
-    taken = {kind: executor.Executor(plan, kind, torch.device("cpu")) for kind, plan in plans.items()}
-    assert 2 * (taken["int8"].buffer_bytes(9, 7) - 4) == taken["fp16"].buffer_bytes(9, 7) - 4
+def test_memory_is_counted_by_what_values_are_kept_in():
+    model = calibrated(*chain_graph(20, 12, 1))
+    taken = {}
+    for kind in ("fp16", "int8"):
+        made = executor.Executor(plan_of(model, model.graphs[0], kind), kind, torch.device("cpu"))
+        buffers = made.buffers(9, 7)
+        tensors = (*buffers.slots, *buffers.slabs.values(), buffers.flag)
+        taken[kind] = sum(t.numel() * t.element_size() for t in tensors)
+        assert taken[kind] == made.buffer_bytes(9, 7)
+    assert {t.dtype for t in buffers.slots} == {torch.int8, torch.float16}
+    assert taken["int8"] < 0.7 * taken["fp16"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

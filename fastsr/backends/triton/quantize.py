@@ -1,9 +1,10 @@
 """From a plan in floats to one in int8 or fp8 (e4m3): no GPU, PyTorch or Triton needed.
 
-A value is kept in 8 bits where the model knows the range of its channels (`Graph.ranges`) and convolutions read it;
-everything else, such as what reads the image, stays in fp16. Each channel has a step of its own: value = step[c] * q.
-The weights that read channel c are multiplied by step[c] before they are rounded, with one scale for each output
-channel, so the steps cost nothing. What happens outside a sum of products is made of the epilogue's usual steps:
+A value is kept in 8 bits where the model knows the range of its channels (`Graph.ranges`) and convolutions read it.
+Everything else stays in fp16: what reads the image, and what makes the result, whose rounding nothing evens out. Each
+channel has a step of its own: value = step[c] * q. The weights that read channel c are multiplied by step[c] before
+they are rounded, with one scale for each output channel, so the steps cost nothing. What happens outside a sum of
+products is made of the epilogue's usual steps:
 
     behind a sum            affine(scale, bias)
     before an 8-bit store   affine(1 / step, 0), clip, and for int8 round
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from fastsr.backends.triton.plan import (
     DEFAULT,
+    RESULT,
     ChainLaunch,
     ConvLaunch,
     Epilogue,
@@ -83,15 +85,16 @@ def quantized(plan: Plan, model: CompiledModel, kind: str, emulated: bool = Fals
 
 
 def _in_8_bits(plan: Plan, known: Steps) -> set[str]:
-    """Return the values that convolutions read, and nobody who needs them in floats."""
-    wanted, refused = set(), set()
+    """Return the values that convolutions read, and nothing that needs them in floats."""
+    wanted: set[str] = set()
+    refused: set[str] = set()
     for launch in plan.launches:
         if isinstance(launch, ResizeLaunch):
             refused |= {launch.x, launch.y}
-        elif isinstance(launch, ChainLaunch) and not all(conv.y in known for conv in launch.convs[:-1]):
-            refused.add(launch.x)
         elif isinstance(launch, (ConvLaunch, ChainLaunch)):
-            wanted.add(launch.x)
+            between = launch.convs[:-1] if isinstance(launch, ChainLaunch) else ()
+            can = launch.y != RESULT and all(conv.y in known for conv in between)
+            (wanted if can else refused).add(launch.x)
     return (wanted - refused) & known.keys() & plan.values.keys()
 
 
