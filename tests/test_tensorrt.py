@@ -13,12 +13,13 @@ import pytest
 from fake_tensorrt import WORK_BYTES, Machine, make
 
 import fastsr
-from fastsr.backends import nvidia
+from fastsr.backends import nvidia, trial
 from fastsr.backends.base import Job, ValueRange
 from fastsr.backends.nonfinite import is_finite
 from fastsr.backends.tensorrt import library, network, runner, why_unavailable
 from fastsr.backends.tensorrt.build import STEPS, Phases, Profile, build
 from fastsr.backends.tensorrt.network import prepare
+from fastsr.backends.trial.measure import measured
 from fastsr.cli import main
 from fastsr.errors import (
     BackendError,
@@ -366,6 +367,7 @@ def test_auto_takes_it_and_says_so(machine, random_image):
 def test_auto_tries_it_beside_the_native_engine(machine, monkeypatch, tmp_path):
     monkeypatch.delenv("FASTSR_TRIAL")
     monkeypatch.setenv("FASTSR_CACHE", str(tmp_path))
+    monkeypatch.setattr(trial, "measured_apart", measured)  # the fake TensorRT is in this process only
     sr = fastsr.load("bicubic", scale=2, max_memory=None)
     assert sr.backend in ("tensorrt", "native")  # which is faster here is not the question
     ((key, figures),) = json.loads((tmp_path / "trials.json").read_text()).items()

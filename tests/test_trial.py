@@ -1,4 +1,7 @@
-"""How "auto" finds the fastest back end that is right. No GPU is needed: back ends are stubs around the native one."""
+"""How "auto" finds the fastest back end that is right. No GPU is needed: back ends are stubs around the native one.
+
+Stubs are measured in this process, but for the tests of the process that a trial starts, whose stubs are put there.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +23,9 @@ from fastsr.backends import BACKENDS, trial
 from fastsr.backends.base import Backend
 from fastsr.backends.native import NativeRunner
 from fastsr.backends.nvidia import Gpu
+from fastsr.backends.trial import measure, process
 from fastsr.errors import BackendUnavailableError
+from fastsr.models import open_model
 
 FAST, NATIVE, SLOW = 0.001, 0.02, 0.05  # seconds of a run, on a clock that only runs go by
 
@@ -54,7 +61,8 @@ def machine(monkeypatch, tmp_path):
     known = [backend("native", ("fp32", "int8", "bf16"), seconds=NATIVE)]
     monkeypatch.setattr(importlib.import_module("fastsr.backends"), "BACKENDS", known)
     monkeypatch.setattr(trial, "why_no_gpu", lambda: None)
-    monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=lambda: Stub.now))
+    monkeypatch.setattr(trial, "measured_apart", measure.measured)
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: Stub.now))
     gpu = Gpu("Stub GPU", "9.0", "13.0")
     monkeypatch.setattr(trial, "driver", lambda: SimpleNamespace(gpu=lambda: gpu))
     monkeypatch.setenv("FASTSR_CACHE", str(tmp_path))
@@ -184,6 +192,111 @@ def test_doctor_says_what_auto_takes_and_why(machine, monkeypatch):
     assert report["auto"] == "fast"
     assert report["trial"].startswith("20.0 times native")
     assert report["backends"]["wrong"].startswith("failed: it differs")
+
+
+# What a child's back end does when its runner is made, or as its process ends; `native` is the engine's runner.
+CHILD = """
+import atexit, os, sys, time
+from fastsr.backends import BACKENDS
+from fastsr.backends.base import Backend
+from fastsr.backends.native import NativeRunner
+
+def runner(*task):
+    assert os.environ["FASTSR_TRIAL"] == "0" and not sys.stdin.read()
+    native = NativeRunner(*task)
+    {body}
+
+BACKENDS.append(Backend("stub", "stub", lambda: None, runner, gpu=True))
+"""
+
+
+@pytest.fixture
+def apart(tmp_path, monkeypatch):
+    """Return apart(body, limit): the figures of a back end that does this, measured in a process of its own."""
+    (tmp_path / "start").mkdir()
+    (tmp_path / "here").mkdir()
+    for name in ("json", "numpy", "fastsr"):
+        (tmp_path / "here" / f"{name}.py").write_text("raise ImportError('the current folder is searched')")
+    paths = (tmp_path / "start", Path(fastsr.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(process, "_GRACE", 5.0)
+    native = next(backend for backend in BACKENDS if backend.name == "native")
+    model = open_model("bicubic", 2)
+    task = measure.Task(model, 2, 3, 1, "fp32", measure.exact_result(native, model, 2, 3, 1))
+    stub = Backend("stub", "in the parent it is never run", lambda: None, None, gpu=True)
+
+    def figures(body, limit=60.0):
+        (tmp_path / "start" / "sitecustomize.py").write_text(CHILD.format(body=body))
+        return process.measured_apart(stub, task, limit)
+
+    return figures
+
+
+def test_figures_come_from_another_process_whatever_it_prints(apart, capfd, tmp_path, monkeypatch):
+    (tmp_path / "of_parent.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    same = f"import fastsr, of_parent; assert fastsr.__file__ == {fastsr.__file__!r}; "
+    body = same + "print('{}'); os.write(1, b'\\xff no newline'); atexit.register(print, 'bye'); return native"
+    found = apart(body)
+    assert found["ms"] > 0
+    assert found["difference"] == 0
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise RuntimeError('no kernel image')", "RuntimeError: no kernel image"),
+        ("os.write(2, b'noise\\nillegal address\\n'); os.abort()", "its process ended with SIGABRT: illegal address"),
+        ("os.kill(os.getpid(), 11)", "its process ended with SIGSEGV"),
+        ("os._exit(0)", "its process ended with exit code 0"),
+        ("atexit.register(os._exit, 7); return native", "its process ended with exit code 7"),
+    ],
+    ids=["raises", "aborts", "segfault", "silent", "crash-behind-the-figures"],
+)
+def test_a_process_that_fails_is_a_back_end_that_fails(apart, body, reason):
+    assert apart(body) == {"failed": reason}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for a process in the way of POSIX")
+def test_a_process_that_hangs_is_ended(apart, tmp_path):
+    begin = time.monotonic()
+    found = apart(f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)", limit=1.0)
+    assert found == {"failed": "took longer than 1 s"}
+    assert time.monotonic() - begin < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    ("executable", "frozen", "reason"),
+    [("", False, "''"), ("/usr/bin/uwsgi", False, "'/usr/bin/uwsgi'"), (sys.executable, True, "is frozen")],
+)
+def test_without_a_python_to_start_the_cpu_is_taken_and_why_says_so(machine, monkeypatch, executable, frozen, reason):
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    machine.add("fast", precisions=("fp32", "fp16"))
+    sr = load()
+    assert sr.backend == "native"
+    assert reason in sr.why
+    assert "backend='fast' takes a GPU all the same" in sr.why
+    assert reason in sr.skipped["fast"]
+    with pytest.raises(BackendUnavailableError, match=r"fast was not tried.* backend='fast' takes it"):
+        load(precision="fp16")
+    assert (machine.made, machine.file.exists()) == (["native"], False)  # nothing was tried, nothing is kept
+    assert load(backend="fast").backend == "fast"
+
+
+def test_where_no_process_starts_the_cpu_is_taken(machine, monkeypatch, tmp_path):
+    monkeypatch.setattr(trial, "measured_apart", process.measured_apart)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    machine.add("fast")
+    sr = load()
+    assert sr.backend == "native"
+    assert "no process can be started: " in sr.why
+    assert not machine.file.exists()
 
 
 def test_without_a_driver_nothing_is_imported():

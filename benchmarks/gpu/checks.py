@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 import fastsr
 from fastsr import evaluation
-from fastsr.backends import trial
 from fastsr.backends.precision import LEAST_PSNR
 from fastsr.backends.precision import TOLERANCES as DOCUMENTED
+from fastsr.backends.trial.measure import picture
 from fastsr.graph import reference
 from fastsr.models import open_model
 
@@ -99,7 +99,7 @@ def _agrees(
 
 def _near(backend: str, precision: str) -> tuple[bool, str]:
     """Compare an 8-bit result with float64."""
-    x = trial.picture(3)
+    x = picture(3)
     compiled = open_model("fmen", 4)
     wanted = reference.run(compiled.graph(4, 3), compiled.tensors, x.transpose(2, 0, 1)).transpose(1, 2, 0)
     y = fastsr.load("fmen", scale=4, backend=backend, precision=precision).upscale(x)

@@ -9,6 +9,7 @@ from fastsr.backends import cuda, native, onnx_rt, tensorrt, torch_ref, trial, t
 from fastsr.backends.arrays import WholeImageRunner
 from fastsr.backends.base import Backend, Runner
 from fastsr.backends.trial import Outcome
+from fastsr.backends.trial.measure import NATIVE
 from fastsr.errors import BackendUnavailableError, OptionError
 from fastsr.graph.model import CompiledModel
 
@@ -161,7 +162,7 @@ def fastest(
 
     None where there is nothing to try: a back end was asked for by name, no GPU is there, or FASTSR_TRIAL is "0".
     """
-    native = next(backend for backend in BACKENDS if backend.name == trial.NATIVE)
+    native = next(backend for backend in BACKENDS if backend.name == NATIVE)
     automatic = name == "auto" and not os.environ.get("FASTSR_BACKEND")
     if not (automatic and any(b.gpu for b in candidates) and trial.possible() and native.why_unavailable() is None):
         return None

@@ -1,8 +1,11 @@
 """Which back end is the fastest here: GPU back ends beside the native engine on a small image, once; then from a file.
 
-A back end that raises, or whose result is not the native engine's as closely as precision.py says, is not taken. The
-file, trials.json in the user's folder for caches, holds the figures and what they depend on; deleting it repeats the
-trials.
+measure.py   a back end's time, and its distance from the native engine
+process.py   the same for a GPU back end, in a process of its own
+
+A back end that raises, crashes or hangs, or whose result is not the native engine's as closely as precision.py says, is
+not taken. The file, trials.json in the user's folder for caches, holds the figures and what they depend on; deleting it
+repeats the trials.
 """
 
 from __future__ import annotations
@@ -10,42 +13,32 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from fastsr.backends.base import Backend, BoundedRunner, Job, Runner, ValueRange
+from fastsr.backends.base import Backend
 from fastsr.backends.folder import cache_folder
 from fastsr.backends.nvidia import driver, why_no_gpu
 from fastsr.backends.precision import LEAST_PSNR, TOLERANCES
+from fastsr.backends.trial.measure import NATIVE, Figures, Task, are_whole, exact_result, measured
+from fastsr.backends.trial.process import SWITCH, NotStartedError, measured_apart, python
 from fastsr.errors import FastSRError
 from fastsr.graph.model import CompiledModel
 from fastsr.io.atomic import atomic_output
 from fastsr.version import __version__
 
-SWITCH = "FASTSR_TRIAL"  # "0": no trial
-NATIVE = "native"
-HEIGHT, WIDTH = 61, 83  # LR pixels: a few hundred milliseconds of the native engine, whatever the network
-RUNS = 3  # of which the fastest counts
-ENOUGH = 0.5  # seconds, after which no further run begins
 KEPT = 64  # trials in the file
 _PACKAGES = ("torch", "triton", "tensorrt", "tensorrt-rtx", "onnxruntime-gpu")
-
-Figures = dict[str, Any]  # of a back end: "ms", and "difference" or "psnr"; or "failed"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a trial found.
 
-    chosen: the fastest back end that was right, or None; why: how fast and how near, or why no other was taken;
-    refused: {back end: why it was not taken}.
+    chosen: the fastest back end that was right, or None; why: how fast and how near, or why no other was taken, or why
+    there was no trial; refused: {back end: why it was not taken}.
     """
 
     chosen: str | None
@@ -70,6 +63,7 @@ def run(
     """Return the fastest of the candidates that computes this network rightly, as measured now or before.
 
     native: the reference, in fp32, whether or not it is a candidate. precision: None is fp32, and nothing less exact.
+    Each GPU back end runs in a new process. Where none can be started, a CPU back end is returned untried.
     """
     wanted = precision or "fp32"
     tried = [b for b in candidates if wanted == (precision or b.precisions[0])]
@@ -77,7 +71,10 @@ def run(
     key = _key([b.name for b in tried], model, scale, channels, threads, wanted)
     figures = _read(path).get(key)
     if figures is None or set(figures) != {b.name for b in tried}:
-        figures = _measure(tried, native, model, scale, channels, threads, wanted)
+        try:
+            figures = _measure(tried, native, model, scale, channels, threads, wanted)
+        except NotStartedError as error:
+            return _untried(tried, str(error))
         _keep(path, key, figures)
     return judge(figures, wanted)
 
@@ -121,55 +118,21 @@ def _measure(
     threads: int | None,
     precision: str,
 ) -> dict[str, Figures]:
-    image = picture(channels)
-    exact, _ = _timed(native.runner(model, scale, channels, threads, "fp32"), image, runs=0)
-    figures: dict[str, Figures] = {}
-    for backend in tried:
-        try:
-            result, ms = _timed(backend.runner(model, scale, channels, threads, precision), image, RUNS)
-        except Exception as error:  # PyTorch, Triton and ONNX Runtime have errors of their own
-            figures[backend.name] = {"failed": f"{type(error).__name__}: {error}"}
-            continue
-        figures[backend.name] = {"ms": ms}
-        if backend.name != NATIVE:
-            figures[backend.name] |= _near(result, exact, precision)
-    return figures
+    """Return {back end: its figures}. Raises NotStartedError."""
+    if any(backend.gpu for backend in tried):
+        python()
+    exact = exact_result(native, model, scale, channels, threads)
+    task = Task(model, scale, channels, threads, precision, exact)
+    return {backend.name: (measured_apart if backend.gpu else measured)(backend, task) for backend in tried}
 
 
-def _near(result: npt.NDArray[np.float32], exact: npt.NDArray[np.float32], precision: str) -> Figures:
-    off = result.astype(np.float64) - exact
-    if precision in TOLERANCES:
-        return {"difference": float(np.abs(off).max() / max(1, np.abs(exact).max()))}
-    return {"psnr": float(-10 * np.log10(max(float(np.mean(off**2)), 1e-12)))}
-
-
-def _timed(runner: Runner, image: npt.NDArray[np.float32], runs: int) -> tuple[npt.NDArray[np.float32], float]:
-    """Return the first result, and the milliseconds of the fastest of the runs after it."""
-    scale, (H, W, _) = runner.scale, image.shape
-    job = Job(H, W, (0, 0, W, H), (0, 0), ValueRange(0, 1))
-
-    def result() -> npt.NDArray[np.float32]:
-        made = np.full((H * scale, W * scale, runner.out_channels), np.nan, np.float32)
-        runner.run(image, made, job, None)
-        return made
-
-    first = result()
-    seconds: list[float] = []
-    while len(seconds) < runs and sum(seconds) < ENOUGH:
-        begin = time.perf_counter()
-        result()
-        seconds.append(time.perf_counter() - begin)
-    if isinstance(runner, BoundedRunner):
-        runner.release()
-    return first, min(seconds, default=0.0) * 1e3
-
-
-def picture(channels: int) -> npt.NDArray[np.float32]:
-    """Return the pixels of a trial, (HEIGHT, WIDTH, channels) of 0..1: waves, as smooth as photos are, and an edge."""
-    y, x, c = np.mgrid[0:HEIGHT, 0:WIDTH, 0:channels]
-    waves = 0.5 + 0.3 * np.sin(0.21 * x + 0.13 * y * (c + 1)) + 0.1 * (x > y)
-    pixels: npt.NDArray[np.float32] = waves.astype(np.float32)
-    return pixels
+def _untried(tried: Sequence[Backend], reason: str) -> Outcome:
+    """Return the CPU's back end, if one is among them."""
+    chosen = next((backend.name for backend in tried if not backend.gpu), None)
+    gpus = [backend.name for backend in tried if backend.gpu]
+    by_name = " or ".join(f"backend={name!r}" for name in gpus)
+    refused = {name: f"was not tried, as {reason}; backend={name!r} takes it all the same" for name in gpus}
+    return Outcome(chosen, f"no trial, as {reason}; {by_name} takes a GPU all the same", refused)
 
 
 def _key(
@@ -196,17 +159,11 @@ def _read(path: Path) -> dict[str, dict[str, Figures]]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {key: rows for key, rows in found.items() if isinstance(rows, dict) and all(map(_whole, rows.items()))}
-
-
-def _whole(item: tuple[str, Any]) -> bool:
-    name, row = item
-    if not isinstance(row, dict):
-        return False
-    if set(row) == {"failed"}:
-        return isinstance(row["failed"], str)
-    needed = ({"ms"},) if name == NATIVE else ({"ms", "difference"}, {"ms", "psnr"})
-    return set(row) in needed and all(isinstance(value, float) for value in row.values())
+    return {
+        key: rows
+        for key, rows in found.items()
+        if isinstance(rows, dict) and all(are_whole(name, row) for name, row in rows.items())
+    }
 
 
 def _keep(path: Path, key: str, figures: dict[str, Figures]) -> None:
