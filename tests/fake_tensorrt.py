@@ -250,6 +250,7 @@ class Machine:
         monkeypatch.delenv("FASTSR_BACKEND", raising=False)
         self.cache = EngineCache()
         self.cuda = self.trt = None
+        self._true_library = ctypes.CDLL
         self.set()
 
     def set(self, module=None, **cuda):
@@ -257,8 +258,13 @@ class Machine:
         self.trt = module or make()
         for name in library._MODULES:
             self._patch.setitem(sys.modules, name, self.trt if name == self.trt.__name__ else None)
-        self._patch.setattr(ctypes, "CDLL", lambda _: self.cuda)
+        self._patch.setattr(ctypes, "CDLL", self._library)
         self.restart()
+
+    def _library(self, name, *arguments, **options):
+        """Return the fake driver, or a true library: PyTorch may be imported while the driver is there."""
+        is_driver = str(name).startswith(("libcuda.so", "nvcuda"))
+        return self.cuda if is_driver else self._true_library(name, *arguments, **options)
 
     def restart(self):
         """Forget what a process remembers."""
