@@ -85,7 +85,7 @@ class Crops:
         return other
 
     def next(self) -> tuple[Tensor, Tensor, int]:
-        """Return LR (N, C, h, h), h = ceil(crop/s) + 2 * margin, target (N, C, crop, crop), and s; float32, 1 = white."""
+        """Return LR (N, C, h, h), h = ceil(crop/s) + 2 * margin, target (N, C, crop, crop), and s; 1 = white."""
         rng, N, m = self.rng, self.batch, self.margin
         s = int(rng.choice(self.scales))
         lr, inside = self._lr[s], math.ceil(self.crop / s)
