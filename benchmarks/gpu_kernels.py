@@ -18,8 +18,8 @@ from pathlib import Path
 
 from fastsr.backends.triton import aot
 from fastsr.backends.triton.calls import Call, calls
-from fastsr.backends.triton.configs import PRECISIONS
-from fastsr.backends.triton.plan import DEFAULT, lower
+from fastsr.backends.triton.configs import LEAST_SM, PRECISIONS
+from fastsr.backends.triton.quantize import plan_of
 from fastsr.models import open_model
 
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "gpu-kernels.md"
@@ -83,11 +83,11 @@ def wanted() -> Iterator[Wanted]:
     seen = set()
     for name, scale in NETWORKS:
         model = open_model(name, scale)
-        plan = lower(model.graph(scale, 3), model.tensors, DEFAULT)
         for precision in PRECISIONS:
-            for sm in ARCHITECTURES:
+            plan = plan_of(model, model.graph(scale, 3), precision)
+            for sm in (sm for sm in ARCHITECTURES if sm >= LEAST_SM.get(precision, 0)):
                 for call in calls(plan, precision, sm):
-                    identity = aot.identity(call, precision, sm)
+                    identity = aot.identity(call, sm)
                     if identity not in seen:
                         seen.add(identity)
                         yield Wanted(identity, sm, precision, name, call)
@@ -114,9 +114,10 @@ def write(rows: list[Row], path: Path = TABLE) -> None:
 Written by `python -m benchmarks.gpu_kernels` with Triton {triton.__version__}, without a GPU: every kernel that FMEN,
 VDSR and SRGAN's generator run at x4 on 8-bit RGB images, compiled ahead of time. **No block size here was tuned on
 hardware.** Registers are those of a thread, stack and shared memory bytes; spills and matrix count instructions (LDL
-and STL; HMMA and HGMMA) in the machine code. fp32 is IEEE single precision, which has no matrix instructions;
-pointwise and resize multiply no matrices. The limits: no stack, no spills, shared memory of a block within
-{aot.SHARED_LIMIT >> 10} KB, which is what the smallest of the architectures from 8.0 on has.
+and STL; HMMA, HGMMA, IMMA, IGMMA, QGMMA) in the machine code. fp32 is IEEE single precision, which has no matrix
+instructions; pointwise and resize multiply no matrices; int8 and fp8 have kernels in fp16 too. The limits: no stack, no
+spills, shared memory of a block within {aot.SHARED_LIMIT >> 10} KB, which is what the smallest of the architectures
+from 8.0 on has.
 
 | {HEADER} |
 |{"|".join("---" if i < 7 else "--:" for i in range(len(columns)))}|
@@ -146,7 +147,7 @@ def main() -> int:
     rows: list[Row] = []
     for want in wanted():
         before = known.get(want.identity)
-        row = want.row(before.facts if before else aot.compile_call(want.call, want.precision, want.sm))
+        row = want.row(before.facts if before else aot.compile_call(want.call, want.sm))
         if before is None:
             print(row, *breaches(row), flush=True)
         rows.append(row)

@@ -52,8 +52,9 @@ def upscale(
     "back-projection" makes the result's bicubic downscaling the LR image, nearly; see docs/consistency.md.
     strength: how much of the network's result there is beside bicubic interpolation: 1 is all, 0 nothing.
     progress: called with (rows done, rows in all).
-    "auto" takes the fastest back end that works here (docs/tensorrt.md). GPUs have precisions of their own, "tf32" and
-    "fp16" among them; an fp16 result that is not finite is computed again in fp32, with a NonFiniteWarning.
+    "auto" takes the fastest back end that is right here, as a trial found where there is a GPU (docs/gpu.md); the bits
+    of a result are promised for "native". GPUs have precisions of their own, "tf32" and "fp16" among them; an fp16
+    result that is not finite is computed again in fp32, with a NonFiniteWarning.
     Raises ShapeError, DtypeError, PixelValueError (NaN or infinity), OptionError, BackendUnavailableError,
     MemoryBudgetError and DeviceMemoryError (which state the least that would do).
     """
@@ -246,8 +247,8 @@ def parse_size(size: int | str | None) -> int | None:
     return value
 
 
-def _environment() -> tuple[str | None, str | None]:
-    return os.environ.get("FASTSR_ISA"), os.environ.get("FASTSR_BACKEND")
+def _environment() -> tuple[str | None, ...]:
+    return tuple(os.environ.get(f"FASTSR_{name}") for name in ("ISA", "BACKEND", "TRIAL"))
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsr.backends import BACKENDS, backends, choose_backends
+from fastsr.backends import BACKENDS, backends, choose_backends, fastest
 from fastsr.backends.base import Backend, Job, ValueRange
 from fastsr.backends.precision import TOLERANCES
 from fastsr.errors import FastSRError
@@ -19,7 +19,7 @@ _TOLERANCE = 2e-5
 def examine() -> dict[str, Any]:
     """Return version, platform, threads, ISA levels, back ends (None or the reason), and the self-test's result.
 
-    GPU back ends are tried, which may build an engine; "auto" is the one that `backend="auto"` takes.
+    GPU back ends are tried, which may build an engine; "auto" is the one that `backend="auto"` takes, "trial" why.
     """
     import fastsr
 
@@ -32,10 +32,21 @@ def examine() -> dict[str, Any]:
         for backend in BACKENDS:
             if backend.gpu and reasons[backend.name] is None:
                 reasons[backend.name] = _try(backend)
-        report["auto"] = next((b.name for b in choose_backends("auto") if reasons[b.name] is None), "none works")
+        report |= _automatic(reasons)
         return report | _engine()
     except (ImportError, FastSRError) as error:
         return report | {"self_test": f"failed: {error}"}
+
+
+def _automatic(reasons: dict[str, str | None]) -> dict[str, Any]:
+    """Return what "auto" takes for FMEN x4, and what a trial said of it where there was one."""
+    from fastsr.models import open_model
+
+    working = [b for b in choose_backends("auto") if reasons[b.name] is None]
+    found = fastest("auto", working, open_model("fmen", 4), 4, 3, None, None)
+    if found is not None:
+        return {"auto": found.chosen or "none works", "trial": found.why}
+    return {"auto": working[0].name if working else "none works"}
 
 
 def _engine() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastsr.alpha import BLEED, fill_transparent
-from fastsr.backends import choose_backends
+from fastsr.backends import choose_backends, fastest
 from fastsr.backends.base import (
     NATIVE_DTYPES,
     Backend,
@@ -91,7 +91,8 @@ class Upscaler:
     """One model at one scale on one back end. Made by `fastsr.load`; safe to use from many threads.
 
     name, scale, backend, precision: what runs; model: its CompiledModel; isa: the native engine's ISA level, or None;
-    skipped: back ends that "auto" tried before, with reasons; consistency, strength: as given to `fastsr.load`.
+    why: what a trial of "auto" measured, or ""; skipped: back ends that "auto" did not take, with reasons;
+    consistency, strength: as given to `fastsr.load`.
     """
 
     def __init__(
@@ -129,7 +130,13 @@ class Upscaler:
         self._channels = sorted(graph.channels for graph in self._network.graphs if graph.scale == scale)
         if not any(self._squares(channels) and channels in (1, 3) for channels in self._channels):
             raise OptionError(f"{self.name} takes {self._channels} channels; 1 or 3, as many in as out, are needed")
-        self._backend, self.skipped = self._first_that_runs(candidates, precision)
+        self.why, refused = "", {}
+        found = fastest(backend, candidates, self._network, scale, self._channels[-1], threads, precision)
+        if found is not None:
+            self.why, refused = found.why, dict(found.refused)
+            candidates = _in_order(candidates, found.chosen, refused)
+        self._backend, skipped = self._first_that_runs(candidates, precision)
+        self.skipped = refused | skipped
         self.backend = self._backend.name
         self.isa = self._runner(self._channels[0]).isa
         self._bicubic: Upscaler | None = None
@@ -637,6 +644,13 @@ def _checked_shape(shape: Any, channels: tuple[int, ...]) -> tuple[int, int, int
         raise ShapeError(f"the shape is {str(shape)[:80]}; (H, W) or (H, W, C) with C one of {channels} is needed")
     check_extent(sides[0], sides[1])
     return sides[0], sides[1], sides[2] if len(sides) == 3 else 1
+
+
+def _in_order(candidates: list[Backend], chosen: str | None, refused: dict[str, str]) -> list[Backend]:
+    """Return the chosen back end, and the CPU's behind it in case it fails later. Raises BackendUnavailableError."""
+    if chosen is None:
+        raise BackendUnavailableError("no back end works here" + "".join(f"; {n} {why}" for n, why in refused.items()))
+    return sorted((b for b in candidates if b.name == chosen or not b.gpu), key=lambda b: b.name != chosen)
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # "auto" takes a GPU where there is one; the tests are about the native engine unless they say otherwise.
 os.environ.setdefault("FASTSR_BACKEND", "native")
+os.environ.setdefault("FASTSR_TRIAL", "0")
 # Where the tests run in the background of a shell, SIGINT is ignored, and what they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fastsr[torch]'")
 
 from benchmarks.gpu import __main__ as script
-from benchmarks.gpu import cases, checks, entrants, report, timing
+from benchmarks.gpu import cases, checks, eight_bits, entrants, memory, report, timing
 from benchmarks.gpu.cases import Bar
 
 
@@ -134,3 +135,67 @@ def test_runs_are_timed_in_turns():
     order.clear()
     timing.interleaved(Fake(), runs, 50, 2.5, clock=lambda: next(ticks))
     assert len(order) == 4 + 3 * 2
+
+
+def test_eight_bits_pay_by_speed_and_psnr():
+    half, whole = cases.OURS, cases.EIGHT_BITS["int8"]
+    figures = {half: {"ms": 1.3}, whole: {"ms": 1.0}}
+    assert eight_bits.verdict(figures, "int8", 0.1) == "pays: 1.30 times fp16, 0.100 dB lost"
+    assert eight_bits.verdict(figures, "int8", 0.11) == "does not pay: 1.30 times fp16, 0.110 dB lost"
+    assert eight_bits.verdict(figures, "int8", None) == "not known: 1.30 times fp16, PSNR not measured"
+    assert eight_bits.verdict({half: {"ms": 1.2}, whole: {"ms": 1}}, "int8", 0).startswith("does not pay: 1.20 times")
+    assert eight_bits.verdict(figures, "fp8", 0.2) == "does not pay: time not measured, 0.200 dB lost"
+    assert {*cases.EIGHT_BITS.values(), half} <= {e.name for e in entrants.ENTRANTS}
+    networks = [(case.model, case.scale, precision) for case, precision in eight_bits.pairs()]
+    assert networks == [(m, s, p) for m, s in (("fmen", 4), ("vdsr", 2), ("srresnet", 4)) for p in ("int8", "fp8")]
+    results = report.Report({"device": "none"}, figures={cases.CASES[0].name: figures}, losses={"fmen x4 int8": 0.05})
+    page = results.page(())
+    assert f"| {cases.CASES[0].name} | int8 | pays: 1.30 times fp16, 0.050 dB lost |" in page
+    assert "at most 0.1 dB lost" in page
+
+
+def test_losses_are_measured_in_steps(data, monkeypatch):
+    """With the native engine in the GPU's place."""
+    real = eight_bits.loss
+    monkeypatch.setattr(eight_bits, "loss", lambda *arguments: real(*arguments, backend="native"))
+    results = report.Report({"device": "none"})
+    monkeypatch.setattr(cases, "CASES", cases.CASES[:1])
+    monkeypatch.setattr(eight_bits, "CASES", cases.CASES)
+    script._losses(data / "benchmarks", script.Steps(results, time.monotonic() + 60, lambda: None))
+    assert 0 < results.losses["fmen x4 int8"] < 0.02
+    assert "computes in fp32, int8, bf16" in results.failures["fmen x4 fp8, PSNR on Set5"]
+
+
+def test_memory_by_the_driver(monkeypatch):
+    """What an array takes, where the driver's memory is that of a stub; and what a process that fails says."""
+    taken = [100]
+
+    def run():
+        taken[0] = 700
+        time.sleep(0.05)
+        taken[0] = 300
+
+    assert memory.most_taken(lambda: 1000 - taken[0], run) == 600
+    with pytest.raises(RuntimeError, match="no NVIDIA driver"):
+        memory.weigh("cuda", "fp16", cases.DRY_CASES[1])
+
+    class Network:
+        precision = "fp16"
+
+        def upscale(self, image):
+            return image
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(entrants.fastsr, "load", lambda *a, **k: Network())
+    monkeypatch.setattr(memory, "weigh", lambda backend, precision, case: 12.5e6)
+    entrant = next(e for e in entrants.ENTRANTS if e.name == "cuda fp16, user's call")
+    field = [replace(entrant, make=lambda case, device: replace(entrant.make(case, device), run=lambda: None))]
+    for case, cell in ((cases.CASES[1], "12.5 (driver)"), (cases.CASES[0], "")):
+        results = report.Report({"device": "none"})
+        monkeypatch.setattr(script, "_expected", lambda case: np.zeros((case.height, case.width, 3)))
+        script._measure(case, field, timing.Dry(), script.Steps(results, time.monotonic() + 60, lambda: None))
+        assert not results.failures
+        assert f"| {entrant.name} | 0.0" in results.page(())
+        assert f" | {cell} | " in results.page(())

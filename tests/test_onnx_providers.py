@@ -104,8 +104,8 @@ def test_precisions_that_a_back_end_does_not_have(monkeypatch):
     monkeypatch.delenv("FASTSR_BACKEND", raising=False)
     with pytest.raises(OptionError, match="'onnx' computes in fp32, fp16; precision is 'tf32'"):
         fastsr.load("bicubic", backend="onnx", precision="tf32")
-    with pytest.raises(OptionError, match="'fp8'; one of fp32"):
-        fastsr.load("bicubic", precision="fp8")
+    with pytest.raises(OptionError, match="'fp4'; one of fp32"):
+        fastsr.load("bicubic", precision="fp4")
     with pytest.raises(BackendUnavailableError, match="in fp16 within max_memory"):
         fastsr.load("bicubic", precision="fp16", max_memory="64MB")
     assert fastsr.load("bicubic", precision="fp16").backend in ("onnx", "tensorrt", "onnx-cuda")

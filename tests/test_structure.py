@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "graph": set(),
     "io": {"consistency", "imresize", "_native"},
     "models": {"graph"},
-    "backends": {"graph", "io", "models", "_native", "_cuda"},
+    "backends": {"graph", "io", "models", "version", "_native", "_cuda"},
     "adapters": {"backends", "graph", "models", "pixels"},
     "alpha": set(),
     "consistency": {"imresize"},
@@ -75,7 +75,9 @@ MAY_USE_TORCH = {
     "fastsr/bench/peers/torch_eager.py",
     "fastsr/graph/from_torch.py",
 }
-SHARED_BY_BACKENDS = {f"fastsr.backends.{name}" for name in ("arrays", "base", "nonfinite", "nvidia", "precision")}
+SHARED_BY_BACKENDS = {
+    f"fastsr.backends.{name}" for name in ("arrays", "base", "folder", "nonfinite", "nvidia", "precision")
+}
 CPP_MAY_INCLUDE = {
     "core": {"core"},
     "graph": {"core", "graph"},

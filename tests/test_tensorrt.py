@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import sys
 import threading
 from dataclasses import replace
@@ -360,6 +361,18 @@ def test_auto_takes_it_and_says_so(machine, random_image):
     assert fastsr.load("bicubic", scale=2, max_memory="64MB").backend == "native"  # which keeps it
     report = fastsr.doctor()
     assert (report["auto"], report["backends"]["tensorrt"]) == ("tensorrt", None)
+
+
+def test_auto_tries_it_beside_the_native_engine(machine, monkeypatch, tmp_path):
+    monkeypatch.delenv("FASTSR_TRIAL")
+    monkeypatch.setenv("FASTSR_CACHE", str(tmp_path))
+    sr = fastsr.load("bicubic", scale=2, max_memory=None)
+    assert sr.backend in ("tensorrt", "native")  # which is faster here is not the question
+    ((key, figures),) = json.loads((tmp_path / "trials.json").read_text()).items()
+    assert "Fake GPU (8.6), driver 13.0" in key
+    assert 0 < figures["tensorrt"]["difference"] < 1e-5
+    assert {"ms"} == set(figures["native"])
+    assert sr.why
 
 
 def test_auto_passes_over_what_fails_and_says_why(machine, random_image):

@@ -16,6 +16,7 @@ from fastsr.backends import triton as backend
 from fastsr.backends.triton import calls, configs, plan
 from fastsr.backends.triton.configs import Config
 from fastsr.backends.triton.plan import DEFAULT, RESULT, SINGLE, ChainLaunch, Fusion, assign_slots, lower, reads
+from fastsr.backends.triton.quantize import LARGEST, plan_of
 from fastsr.errors import BackendUnavailableError, ModelFileError, OptionError
 from fastsr.graph.builder import GraphBuilder
 from fastsr.graph.ir import INPUT
@@ -31,11 +32,12 @@ NEEDED = pytest.mark.skipif(
 
 @NEEDED
 def test_kernels_in_the_interpreter(tmp_path):
-    """All of tests/interpreted/triton_cases.py, in a process that had the variable set from the start."""
+    """All of tests/interpreted/*_cases.py, in a process that had the variable set from the start."""
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "triton.toml").write_bytes((ROOT / "tests" / "interpreted" / "triton.toml").read_bytes())
-    command = [sys.executable, "-m", "pytest", "tests/interpreted/triton_cases.py", "-q", "-p", "no:cacheprovider"]
+    files = [f"tests/interpreted/{name}_cases.py" for name in ("triton", "eight_bit")]
+    command = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider"]
     environment = os.environ | {"TRITON_INTERPRET": "1", "FASTSR_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -201,3 +203,29 @@ def test_precisions_are_checked():
     with pytest.raises(OptionError, match="native"):
         fastsr.load(backend="native", precision="tf32")
     assert fastsr.load().precision == "fp32"
+
+
+def test_fp8_needs_a_gpu_that_has_it():
+    configs.check_capability("int8", 80)
+    configs.check_capability("fp8", 90)
+    with pytest.raises(BackendUnavailableError, match=r"9\.0 or newer; this one has 8\.0: 'int8' and 'fp16' run on it"):
+        configs.check_capability("fp8", 80)
+
+
+@pytest.mark.parametrize("name", ["fmen", "vdsr", "srresnet"])
+def test_what_is_in_8_bits(name):
+    """All that 3x3 layers read, as the shipped files say, but the image, VDSR's bicubic skip, and the last layer's."""
+    model = open_model(name, 4)
+    for kind in ("int8", "fp8"):
+        made = plan_of(model, model.graph(4, 3), kind)
+        floats = {value.name for value in made.values.values() if not value.kind}
+        assert floats == {made.launches[-1].x} | ({"bicubic"} if name == "vdsr" else set())
+        assert len(made.values) > len(floats) + 5
+        kinds = {value.name: value.kind for value in made.values.values()}
+        whole = [x for x in made.launches if isinstance(x, plan.ConvLaunch) and kinds.get(x.x)]
+        for launch in whole:
+            most = np.abs(launch.weight).reshape(len(launch.weight), -1).max(1)
+            assert np.allclose(most, LARGEST[kind])
+            assert kind == "fp8" or np.array_equal(launch.weight, np.rint(launch.weight))
+    floats = lower(model.graph(4, 3), model.tensors)
+    assert [x.kernel for x in made.launches] == [x.kernel for x in floats.launches]

@@ -19,6 +19,7 @@ import triton
 
 from benchmarks import gpu_kernels
 from fastsr.backends.triton import aot
+from fastsr.backends.triton.configs import LEAST_SM, PRECISIONS
 from fastsr.errors import BackendError
 from fastsr.graph.builder import GraphBuilder
 from fastsr.graph.ir import INPUT
@@ -47,7 +48,7 @@ def test_every_kernel_keeps_the_limits():
     rows = gpu_kernels.read()
     assert len(rows) > 100
     assert {(row.sm, row.precision) for row in rows.values()} == {
-        (sm, p) for sm in (80, 90) for p in ("fp32", "tf32", "fp16", "bf16")
+        (sm, p) for sm in (80, 90) for p in PRECISIONS if sm >= LEAST_SM.get(p, 80)
     }
     assert not {row.identity: found for row in rows.values() if (found := gpu_kernels.breaches(row))}
 
@@ -59,7 +60,7 @@ def test_some_kernels_compile_to_what_the_table_says(wanted, tmp_path, monkeypat
     chosen = sorted(rows, key=lambda identity: hashlib.sha256(table + identity.encode()).digest())[:COMPILED]
     for identity in chosen:
         want = wanted[identity]
-        assert aot.compile_call(want.call, want.precision, want.sm) == rows[identity].facts
+        assert aot.compile_call(want.call, want.sm) == rows[identity].facts
 
 
 def test_breaches_are_seen(monkeypatch):

@@ -2,7 +2,8 @@
 
 cases.py     what is run, and the bars
 entrants.py  who runs it: FastSR's back ends, PyTorch eager and compiled, TensorRT
-timing.py    how it is timed, and memory measured
+timing.py    how it is timed, and memory measured; memory.py as the driver sees it
+eight_bits.py whether int8 and fp8 pay
 checks.py    whether results are right
 report.py    the table, written after each step
 """

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu import cases, checks, entrants, report, timing
+from benchmarks.gpu import cases, checks, eight_bits, entrants, report, timing
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.entrants import Entrant
 from benchmarks.gpu.report import Report
@@ -76,10 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if time.monotonic() > end - options.limit / 2:
             results.failures["the checks after that"] = "half of the time is for the figures"
             break
-    for case in quick:
-        _measure(case, [e for e in field if not e.slow], device, steps)
-    for case in quick if any(e.slow for e in field) else ():
-        _measure(case, [e for e in field if e.slow or e.name == cases.OURS], device, steps)
+    for turn in sorted({e.turn for e in field}):
+        for case in quick:
+            _measure(case, [e for e in field if e.turn == turn or e.name == cases.OURS], device, steps)
+    if data is not None and "triton" in usable:
+        _losses(data, steps)
     results.write(options.output, bars)
     print((options.output / "gpu.md").read_text())
     return 0 if all(ok for ok, _ in results.checks.values()) else 1
@@ -131,13 +132,26 @@ def _measure(case: Case, field: Sequence[Entrant], device: timing.Device, steps:
             made.run()
             off = float(np.abs(np.clip(made.result(), 0, 1) - wanted).max())
             made.idle()
-            weight = max(device.peak(made.eager) - made.held, 0.0)
             ready[entrant.name] = made
-            figures[entrant.name] = figures.get(entrant.name, {}) | {"off": off, "bytes": weight}
+            figures[entrant.name] = figures.get(entrant.name, {}) | {"off": off}
+            if made.weigh is None:
+                figures[entrant.name]["bytes"] = max(device.peak(made.eager) - made.held, 0.0)
+            elif (taken := made.weigh()) is not None:
+                figures[entrant.name] |= {"bytes": taken, "by_driver": 1.0}
     with steps.step(f"{case.name}, timing", STEP):
         seconds = timing.interleaved(device, {name: made.run for name, made in ready.items()}, ROUNDS, 15)
         for name, value in seconds.items():
             figures[name]["ms"] = value * 1e3
+
+
+def _losses(data: Path, steps: Steps) -> None:
+    """Measure what 8 bits cost in PSNR."""
+    for case, precision in eight_bits.pairs():
+        name = report.loss_name(case, precision)
+        if steps.over:
+            break
+        with steps.step(f"{name}, PSNR on Set5", STEP):
+            steps.results.losses[name] = eight_bits.loss(case.model, case.scale, precision, data)
 
 
 def _expected(case: Case) -> Any:

@@ -10,6 +10,7 @@ EAGER = "PyTorch eager fp16"
 COMPILED = "torch.compile fp16"
 TENSORRT = "TensorRT fp16"
 BOUNDED = "triton fp16, 64 MB"
+EIGHT_BITS = {"int8": "triton int8", "fp8": "triton fp8"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastsr
-from benchmarks.gpu import cases
+from benchmarks.gpu import cases, memory
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.timing import Device, Run
 from fastsr.backends.torch_ref import TorchRunner
@@ -23,6 +23,7 @@ from fastsr.bench.pictures import synthetic
 from fastsr.models import open_model
 
 Planes = npt.NDArray[np.float32]
+DRIVERS = ("cuda", "tensorrt")  # back ends that allocate by the driver
 
 
 @dataclass
@@ -30,7 +31,8 @@ class Ready:
     """An entrant set up for a case.
 
     run: recorded, for timing; eager: as it is, for memory, of which `held` bytes are input and result;
-    result: () -> (H, W, 3) values 0..1, of the last run; idle: gives memory back that is kept from run to run.
+    result: () -> (H, W, 3) values 0..1, of the last run; idle: gives memory back that is kept from run to run;
+    weigh: for who does not allocate through PyTorch: () -> bytes by the driver, or None where nobody asks for them.
     """
 
     run: Run
@@ -38,15 +40,16 @@ class Ready:
     result: Callable[[], Planes]
     held: int = 0
     idle: Callable[[], Any] = lambda: None
+    weigh: Callable[[], float | None] | None = None
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """name: in the table; make: (case, device) -> Ready; slow: takes long to set up, so it comes last."""
+    """name: in the table; make: (case, device) -> Ready; turn: when it comes, if time is left; bars need 0 and 1."""
 
     name: str
     make: Callable[[Case, Device], Ready]
-    slow: bool = False
+    turn: int = 0
 
 
 def _triton(precision: str, fusion: str, case: Case, device: Device) -> Ready:
@@ -54,15 +57,19 @@ def _triton(precision: str, fusion: str, case: Case, device: Device) -> Ready:
 
     from fastsr.backends.base import ValueRange
     from fastsr.backends.triton import plan, why_unavailable
-    from fastsr.backends.triton.executor import Executor, Window, capture
+    from fastsr.backends.triton.configs import check_capability
+    from fastsr.backends.triton.executor import INTERPRETED, Executor, Window, capture
+    from fastsr.backends.triton.quantize import plan_of
 
     reason = why_unavailable()
     if reason is not None:
         raise RuntimeError(reason)
     chosen = {"": plan.DEFAULT, "single": plan.SINGLE, "whole": plan.Fusion(hfab="whole")}[fusion]
     model = open_model(case.model, case.scale)
-    lowered = plan.lower(model.graph(case.scale, 3), model.tensors, chosen)
+    lowered = plan_of(model, model.graph(case.scale, 3), precision, chosen, emulated=INTERPRETED)
     executor = Executor(lowered, precision, torch.device("cuda" if device.recorded else "cpu"))
+    if device.recorded:
+        check_capability(precision, executor.sm)
     window = Window(0, 0, case.height * case.scale, case.width * case.scale)
     values = ValueRange(0, 255, 0, 255)
     pixels = torch.from_numpy(synthetic(case.height, case.width))
@@ -106,7 +113,13 @@ def _user_call(backend: str, precision: str | None, case: Case, device: Device) 
         kept["result"] = sr.upscale(image)
 
     run()
-    return Ready(run, run, lambda: kept["result"].astype(np.float32) / 255, idle=sr.release)
+
+    def weigh() -> float | None:
+        asked = any(bar.case == case.name and bar.what == "bytes" for bar in cases.BARS)  # each takes seconds
+        return memory.weigh(backend, sr.precision, case) if asked else None
+
+    by_driver = weigh if backend in DRIVERS else None
+    return Ready(run, run, lambda: kept["result"].astype(np.float32) / 255, idle=sr.release, weigh=by_driver)
 
 
 def _torch(compiled: bool, precision: str, case: Case, device: Device) -> Ready:
@@ -185,15 +198,17 @@ ENTRANTS = (
     Entrant("triton fp16, single convolutions", partial(_triton, "fp16", "single")),
     Entrant("triton fp16, whole HFAB", partial(_triton, "fp16", "whole")),
     Entrant("triton bf16", partial(_triton, "bf16", "")),
+    *(Entrant(name, partial(_triton, precision, ""), turn=2) for precision, name in cases.EIGHT_BITS.items()),
     Entrant("triton tf32", partial(_triton, "tf32", "")),
     Entrant("triton fp32", partial(_triton, "fp32", "")),
     Entrant(cases.BOUNDED, partial(_bounded, 64_000_000)),
     Entrant("triton fp16, user's call", partial(_user_call, "triton", "fp16")),
-    Entrant("cuda, user's call", partial(_user_call, "cuda", None)),
-    Entrant("tensorrt fp16, user's call", partial(_user_call, "tensorrt", "fp16"), slow=True),
+    Entrant("cuda fp32, user's call", partial(_user_call, "cuda", "fp32")),
+    Entrant("cuda fp16, user's call", partial(_user_call, "cuda", "fp16")),
+    Entrant("tensorrt fp16, user's call", partial(_user_call, "tensorrt", "fp16"), turn=1),
     Entrant(cases.EAGER, partial(_torch, False, "fp16")),
-    Entrant(cases.TENSORRT, _tensorrt, slow=True),
-    Entrant(cases.COMPILED, partial(_torch, True, "fp16"), slow=True),
+    Entrant(cases.TENSORRT, _tensorrt, turn=1),
+    Entrant(cases.COMPILED, partial(_torch, True, "fp16"), turn=1),
 )
 DRY_ENTRANTS = (
     Entrant("native, user's call", partial(_user_call, "native", None)),

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import cases, eight_bits
 from benchmarks.gpu.cases import Bar
 from fastsr.version import __version__
 
@@ -19,7 +20,8 @@ from fastsr.version import __version__
 class Report:
     """about: what it was measured on; checks: {name: [passed, figures]}; figures: {case: {entrant: {what: number}}}.
 
-    failures: {what was tried: why it failed}; stopped: why not everything was done, or "".
+    failures: {what was tried: why it failed}; stopped: why not everything was done, or ""; losses: of int8 and fp8 on
+    Set5 in dB, by `loss_name`.
     """
 
     about: dict[str, str]
@@ -27,6 +29,7 @@ class Report:
     figures: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
+    losses: dict[str, float] = field(default_factory=dict)
 
     def bars(self, bars: Sequence[Bar]) -> list[tuple[str, str, str]]:
         """Return (case, bar, verdict) of each."""
@@ -49,7 +52,12 @@ class Report:
             "",
             "Command: `python -m benchmarks.gpu`. Medians of interleaved CUDA-graph replays; a user's call is",
         ]
-        lines += ["NumPy to NumPy or tensor to tensor, copies included. Memory is above weights, input and result.", ""]
+        lines += [
+            "NumPy to NumPy or tensor to tensor, copies included. Memory is above weights, input and result: the most",
+            "that PyTorch's allocator gave; with (driver), the most that was gone from what the driver calls free, in",
+            "a process of its own.",
+            "",
+        ]
         for case, entrants in self.figures.items():
             lines += [f"## {case}", "", "| | ms | device memory, MB | largest difference |", "|---|--:|--:|--:|"]
             for entrant, numbers in entrants.items():
@@ -57,6 +65,7 @@ class Report:
                     f"| {entrant} | {_cell(numbers, 'ms')} | {_cell(numbers, 'MB')} | {_cell(numbers, 'off')} |"
                 )
             lines.append("")
+        lines += self._eight_bits()
         if bars:
             lines += ["## Bars", "", "| case | bar | |", "|---|---|---|"]
             lines += [f"| {case} | {text} | {verdict} |" for case, text, verdict in self.bars(bars)] + [""]
@@ -67,6 +76,22 @@ class Report:
             lines += ["", "## Not run, or failed", "", "| what | why |", "|---|---|"]
             lines += [f"| {name} | {_one_line(why)} |" for name, why in self.failures.items()]
         return "\n".join(lines) + "\n"
+
+    def _eight_bits(self) -> list[str]:
+        """Return the lines that say where int8 and fp8 pay, of what was measured."""
+        rows = []
+        for case in cases.CASES:
+            figures = self.figures.get(case.name, {})
+            for precision, entrant in cases.EIGHT_BITS.items():
+                lost = self.losses.get(loss_name(case, precision))
+                if entrant in figures or lost is not None:
+                    rows.append(f"| {case.name} | {precision} | {eight_bits.verdict(figures, precision, lost)} |")
+        rule = f"The rule: {eight_bits.FACTOR} times fp16, at most {eight_bits.LOST_DB} dB lost on Set5 against fp32."
+        return ["## 8 bits", "", rule, "", "| case | precision | |", "|---|---|---|", *rows, ""] if rows else []
+
+
+def loss_name(case: cases.Case, precision: str) -> str:
+    return f"{case.model} x{case.scale} {precision}"
 
 
 def about(device: str) -> dict[str, str]:
@@ -83,7 +108,8 @@ def about(device: str) -> dict[str, str]:
 
 def _cell(numbers: dict[str, float], what: str) -> str:
     if what == "MB":
-        return f"{numbers['bytes'] / 1e6:.1f}" if "bytes" in numbers else ""
+        by = " (driver)" if numbers.get("by_driver") else ""
+        return f"{numbers['bytes'] / 1e6:.1f}{by}" if "bytes" in numbers else ""
     if what not in numbers:
         return ""
     return f"{numbers[what]:.3f}" if what == "ms" else f"{numbers[what]:.1e}"

@@ -43,18 +43,18 @@ inline Vec sigmoid_vec(Vec x) {
 
 // sigmoid to 2e-5, for results that become integers of some 500 steps: half the operations, and no division.
 inline Vec coarse_sigmoid_vec(Vec x) {
-  x = min(max(sub(broadcast(0.0f), x), broadcast(-30.0f)), broadcast(30.0f));
+  x = min(max(x, broadcast(-30.0f)), broadcast(30.0f));
   const Vec magic = broadcast(12582912.0f);
-  const Vec biased = fma(x, broadcast(1.44269504088896341f), magic);
-  const Vec r = fma(sub(biased, magic), broadcast(-0.693147180559945309f), x);
-  Vec p = fma(broadcast(1.0f / 24), r, broadcast(1.0f / 6));
+  const Vec biased = fma(x, broadcast(-1.44269504088896341f), magic);
+  const Vec r = fma(sub(biased, magic), broadcast(0.693147180559945309f), x);  // e^-x = 2^n e^-r
+  Vec p = fma(broadcast(1.0f / 24), r, broadcast(-1.0f / 6));
   p = fma(p, r, broadcast(0.5f));
+  p = fma(p, r, broadcast(-1.0f));
   p = fma(p, r, broadcast(1.0f));
-  p = fma(p, r, broadcast(1.0f));
-  const Vec d = add(broadcast(1.0f), scale_by_power(p, biased));
-  Vec y = reciprocal_guess(d);  // to 5 %; Newton's steps square the error
-  y = fma(y, fma(sub(broadcast(0.0f), d), y, broadcast(1.0f)), y);
-  return fma(y, fma(sub(broadcast(0.0f), d), y, broadcast(1.0f)), y);
+  const Vec d = sub(broadcast(-1.0f), scale_by_power(p, biased));
+  Vec y = reciprocal_guess(d);  // of -d, to 5 %; Newton's steps square the error
+  y = fma(y, fma(d, y, broadcast(1.0f)), y);
+  return fma(y, fma(d, y, broadcast(1.0f)), y);
 }
 
 inline Vec tanh_vec(Vec x) {

@@ -26,6 +26,8 @@ inline Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline Vec add_by_fma(Vec a, Vec b) { return add(a, b); }
+inline Vec sub_by_fma(Vec a, Vec b) { return sub(a, b); }
 inline Vec mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vec div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
@@ -38,7 +40,8 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.v), n))};
 }
 inline Vec reciprocal_guess(Vec x) {
-  return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(0x7EF311C7), _mm256_castps_si256(x.v)))};
+  return {_mm256_castsi256_ps(
+      _mm256_sub_epi32(_mm256_set1_epi32(static_cast<int>(0xFEF311C7u)), _mm256_castps_si256(x.v)))};
 }
 
 inline Vec shift_up(Vec x, float edge) {
@@ -132,9 +135,7 @@ inline Cells join_odd(Cells a, Cells b) { return {_mm256_blend_epi16(_mm256_srli
 inline Vec to_floats(Cells x) { return {_mm256_cvtepi32_ps(x.v)}; }
 inline Cells even_halves(Cells x) { return {_mm256_srai_epi32(_mm256_slli_epi32(x.v, 16), 16)}; }
 inline Cells odd_halves(Cells x) { return {_mm256_srai_epi32(x.v, 16)}; }
-inline Cells join_halves(Vec even, Vec odd) {
-  const __m256i high = _mm256_slli_epi32(_mm256_cvtps_epi32(odd.v), 16);
-  return {_mm256_blend_epi16(_mm256_cvtps_epi32(even.v), high, 0xAA)};
-}
+inline Cells max32(Cells a, Cells b) { return {_mm256_max_epi32(a.v, b.v)}; }
+inline Cells min32(Cells a, Cells b) { return {_mm256_min_epi32(a.v, b.v)}; }
 
 }  // namespace

@@ -27,6 +27,8 @@ inline Vec broadcast(float x) { return {x}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {a.v + b.v}; }
 inline Vec sub(Vec a, Vec b) { return {a.v - b.v}; }
+inline Vec add_by_fma(Vec a, Vec b) { return add(a, b); }
+inline Vec sub_by_fma(Vec a, Vec b) { return sub(a, b); }
 inline Vec mul(Vec a, Vec b) { return {a.v * b.v}; }
 inline Vec div(Vec a, Vec b) { return {a.v / b.v}; }
 inline Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }  // b where either is NaN, as x86 does
@@ -42,11 +44,11 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   std::memcpy(&x.v, &a, 4);
   return x;
 }
-// 1 / x to 5 %, x > 0: taking the bits from a constant negates the exponent, and nearly inverts the fraction.
+// -1 / x to 5 %, x < 0: taking the bits from a constant negates the exponent, and nearly inverts the fraction.
 inline Vec reciprocal_guess(Vec x) {
   std::uint32_t bits;
   std::memcpy(&bits, &x.v, 4);
-  bits = 0x7EF311C7u - bits;
+  bits = 0xFEF311C7u - bits;
   std::memcpy(&x.v, &bits, 4);
   return x;
 }
@@ -122,10 +124,7 @@ inline Cells join_odd(Cells a, Cells b) { return join(odd_half(a.v), odd_half(b.
 inline Vec to_floats(Cells x) { return {static_cast<float>(x.v)}; }
 inline Cells even_halves(Cells x) { return {even_half(x.v)}; }
 inline Cells odd_halves(Cells x) { return {odd_half(x.v)}; }
-// Round half to even, |x| < 2^15.
-inline Cells join_halves(Vec even, Vec odd) {
-  const float magic = 12582912.0f;  // 1.5 * 2^23
-  return join(static_cast<std::int32_t>((even.v + magic) - magic), static_cast<std::int32_t>((odd.v + magic) - magic));
-}
+inline Cells max32(Cells a, Cells b) { return a.v > b.v ? a : b; }
+inline Cells min32(Cells a, Cells b) { return a.v < b.v ? a : b; }
 
 }  // namespace

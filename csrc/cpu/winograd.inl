@@ -23,9 +23,9 @@ inline void transform_input(const Vec* d, Vec* v) {
   v[5] = fma(four, d[1], fma(five, d[3], d[5]));
 }
 
-// A^T m
+// A^T m. Most of it are additions, of which multipliers do a share.
 inline void transform_output(const Vec* m, Vec* y) {
-  const Vec a = add(m[1], m[2]), b = sub(m[1], m[2]), c = add(m[3], m[4]), d = sub(m[3], m[4]);
+  const Vec a = add_by_fma(m[1], m[2]), b = sub(m[1], m[2]), c = add_by_fma(m[3], m[4]), d = sub(m[3], m[4]);
   y[0] = add(add(m[0], a), c);
   y[1] = fma(broadcast(2.0f), d, b);
   y[2] = fma(broadcast(4.0f), c, a);
@@ -46,9 +46,9 @@ inline void transform_input(const Cells* d, Cells* v) {
 
 // A^T m, where m is what the terms' scales of pack_winograd.cpp made of it.
 inline void transform_output_int(const Vec* m, Vec* y) {
-  const Vec a = add(m[1], m[2]), b = sub(m[1], m[2]), c = add(m[3], m[4]), d = sub(m[3], m[4]);
+  const Vec a = add_by_fma(m[1], m[2]), b = sub(m[1], m[2]), c = add_by_fma(m[3], m[4]), d = sub(m[3], m[4]);
   y[0] = fma(broadcast(0.5f), c, add(m[0], a));
-  y[1] = add(b, d);
+  y[1] = add_by_fma(b, d);
   y[2] = fma(broadcast(2.0f), c, a);
   y[3] = fma(broadcast(4.0f), add(d, m[5]), b);
 }
@@ -66,7 +66,7 @@ struct InFloats {
   static void output(const Vec* m, Vec* y) { transform_output(m, y); }
   template <class Packed>
   static Vec finish(const Packed& conv, int k, Vec y) {
-    return add(y, broadcast(conv.bias.data()[k]));
+    return add_by_fma(y, broadcast(conv.bias.data()[k]));
   }
   static Vec sigmoid(Vec y) { return sigmoid_vec(y); }
 };
@@ -91,6 +91,15 @@ struct InIntegersVnni : InIntegers {
   static V multiply_add(V a, V b, V sum) { return dot_vnni(a, b, sum); }
 };
 #endif
+
+// The integers of channel k, rounded half to even, in the low halves. They are the low bits of a float's pattern, and
+// patterns are in order as far as the ends low and high matter.
+inline Cells quantized(const Quantizer& q, int k, Vec x) {
+  const Vec magic = broadcast(12582912.0f);  // 1.5 * 2^23
+  const Cells low = as_cells(add(broadcast(q.low.data()[k]), magic));
+  const Cells high = as_cells(add(broadcast(q.high.data()[k]), magic));
+  return min32(max32(as_cells(fma(x, broadcast(q.inverse.data()[k]), magic)), low), high);
+}
 
 // ---- in ----
 
@@ -269,8 +278,8 @@ void multiply(const PackedWinograd& conv, const WinogradPass& pass, const typena
 
 // ---- out ----
 
-// The 4 rows of a group as a list of steps sees them: vector (i, j) is y[i] + channel * pitch + j * step + at; packed:
-// the same of the channel's cell.
+// What the 4 rows of a group add or multiply: vector (i, j) is other[i] + channel * pitch + j * step + at; packed: the
+// same of the channel's cell. nullptr: a row that is not wanted.
 struct GroupRows {
   const float* other[kMaxOperands][kTileRows];
   std::ptrdiff_t other_pitch[kMaxOperands];
@@ -283,45 +292,48 @@ inline Vec packed_operand(const BoundStep& s, const float* cells, int k) {
   return mul(to_floats(k % 2 == 0 ? even_halves(pair) : odd_halves(pair)), broadcast(s.other_scale[k]));
 }
 
+// The layer's steps on row i of a channel, 4 vectors that stay in registers.
 template <class A>
-inline void group_step(const BoundStep& s, const GroupRows& rows, int operand, int k, int at, Vec (*o)[4]) {
-  const Vec zero = broadcast(0.0f);
-#define FASTSR_EACH(expression)         \
-  for (int i = 0; i < kTileRows; ++i) { \
-    for (int j = 0; j < 4; ++j) {       \
-      const Vec v = o[i][j];            \
-      o[i][j] = (expression);           \
-    }                                   \
-  }                                     \
-  return
-  switch (s.op) {
-    case StepOp::relu: FASTSR_EACH(max(v, zero));
-    case StepOp::leaky_relu: {
-      const Vec slope = broadcast(s.a);
-      FASTSR_EACH(where_positive(v, v, mul(v, slope)));
+__attribute__((always_inline)) inline void row_steps(const WinogradPiece& a, const GroupRows& rows, int i, int k,
+                                                     int at, Vec* y) {
+#define FASTSR_EACH(expression)                         \
+  _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) { \
+    const Vec v = y[j];                                 \
+    y[j] = (expression);                                \
+  }                                                     \
+  break
+  int operand = 0;
+  for (int n = 0; n < a.step_count; ++n) {
+    const BoundStep& s = a.steps[n];
+    switch (s.op) {
+      case StepOp::relu: FASTSR_EACH(max(v, broadcast(0.0f)));
+      case StepOp::leaky_relu:
+        if (s.a > 0 && s.a <= 1) {  // then the larger one is the right one
+          FASTSR_EACH(max(v, mul(v, broadcast(s.a))));
+        }
+        FASTSR_EACH(where_positive(v, v, mul(v, broadcast(s.a))));
+      case StepOp::prelu: FASTSR_EACH(where_positive(v, v, mul(v, broadcast(s.tensor0[k]))));
+      case StepOp::clip: FASTSR_EACH(min(max(v, broadcast(s.a)), broadcast(s.b)));
+      case StepOp::affine: FASTSR_EACH(fma(v, broadcast(s.tensor0[k]), broadcast(s.tensor1[k])));
+      case StepOp::sigmoid: FASTSR_EACH(A::sigmoid(v));
+      case StepOp::tanh: FASTSR_EACH(tanh_vec(v));
+      case StepOp::add:
+      case StepOp::mul: {
+        const float* other = rows.other[operand][i];
+        if (other) {
+          other += (rows.packed ? k / 2 : k) * rows.other_pitch[operand] + at;
+#pragma GCC unroll 4
+          for (int j = 0; j < 4; ++j) {
+            const float* from = other + j * rows.step;
+            const Vec w = rows.packed ? packed_operand(s, from, k) : load(from);
+            y[j] = s.op == StepOp::add ? add(y[j], w) : mul(y[j], w);
+          }
+        }
+        ++operand;
+      }
     }
-    case StepOp::prelu: {
-      const Vec slope = broadcast(s.tensor0[k]);
-      FASTSR_EACH(where_positive(v, v, mul(v, slope)));
-    }
-    case StepOp::sigmoid: FASTSR_EACH(A::sigmoid(v));
-    case StepOp::tanh: FASTSR_EACH(tanh_vec(v));
-    case StepOp::clip: FASTSR_EACH(min(max(v, broadcast(s.a)), broadcast(s.b)));
-    case StepOp::affine: FASTSR_EACH(fma(v, broadcast(s.tensor0[k]), broadcast(s.tensor1[k])));
-    case StepOp::add:
-    case StepOp::mul: break;
   }
 #undef FASTSR_EACH
-  for (int i = 0; i < kTileRows; ++i) {
-    const float* other = rows.other[operand][i];
-    if (!other) continue;  // a row that is not wanted
-    other += (rows.packed ? k / 2 : k) * rows.other_pitch[operand] + at;
-    for (int j = 0; j < 4; ++j) {
-      const float* from = other + j * rows.step;
-      const Vec w = rows.packed ? packed_operand(s, from, k) : load(from);
-      o[i][j] = s.op == StepOp::add ? add(o[i][j], w) : mul(o[i][j], w);
-    }
-  }
 }
 
 // Zero the pixels of a block from column `end` on, of all channels, or cells.
@@ -344,39 +356,37 @@ inline void copy_edges(typename A::T* y, int k0, int count, int channels) {
   }
 }
 
-// One channel's 4 rows of outputs, finished and in the order of the output's layout.
-template <class A, bool tiled>
-inline void finish_channel(const WinogradPiece& a, const GroupRows& rows, const typename A::T* sums,
-                           std::ptrdiff_t panel, int k, int h, Vec (*o)[4]) {
-  Vec t[kTileRows][kTileInputs];
-#pragma GCC unroll 6
-  for (int j = 0; j < kTileInputs; ++j) {
+// One channel's 4 rows of outputs, finished and in the order of the output's layout: emit(row, 4 vectors).
+template <class A, bool tiled, class Emit>
+__attribute__((always_inline)) inline void finish_channel(const WinogradPiece& a, const GroupRows& rows,
+                                                          const typename A::T* sums, std::ptrdiff_t panel, int k, int h,
+                                                          const Emit& emit) {
+  alignas(64) float t[kTileRows][kTileInputs][Vec::kSize];
+#pragma GCC unroll 1  // there is no register for all of t, and short code is read faster
+  for (int j = 0; j < kTileInputs; ++j, sums += panel) {
     Vec m[kTileInputs], y[kTileRows];
 #pragma GCC unroll 6
-    for (int i = 0; i < kTileInputs; ++i) m[i] = A::floats(load(sums + (i * kTileInputs + j) * panel));
+    for (int i = 0; i < kTileInputs; ++i) m[i] = A::floats(load(sums + i * kTileInputs * panel));
     A::output(m, y);
 #pragma GCC unroll 4
-    for (int i = 0; i < kTileRows; ++i) t[i][j] = y[i];
+    for (int i = 0; i < kTileRows; ++i) store(t[i][j], y[i]);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 1
   for (int i = 0; i < kTileRows; ++i) {
-    Vec y[4];
-    A::output(t[i], y);
+    Vec m[kTileInputs], y[4], o[4];
+#pragma GCC unroll 6
+    for (int j = 0; j < kTileInputs; ++j) m[j] = load(t[i][j]);
+    A::output(m, y);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) y[j] = A::finish(*a.conv, k, y[j]);
     if (tiled) {
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) o[i][j] = y[j];
+      for (int j = 0; j < 4; ++j) o[j] = y[j];
     } else {
-      interleave(y, o[i]);
+      interleave(y, o);
     }
-  }
-  const int at = tiled ? h : h * 4;
-  int operand = 0;
-  for (int s = 0; s < a.step_count; ++s) {
-    const BoundStep& step = a.steps[s];
-    group_step<A>(step, rows, operand, k, at, o);
-    if (step.op == StepOp::add || step.op == StepOp::mul) ++operand;
+    row_steps<A>(a, rows, i, k, tiled ? h : h * 4, o);
+    emit(i, o);
   }
 }
 
@@ -392,13 +402,12 @@ void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
   }
   for (int k = pass.k0; k < pass.k0 + pass.count; ++k, sums += vectors) {
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
-      Vec o[kTileRows][4];
-      finish_channel<A, true>(a, rows, sums + h, panel, k, h, o);
-      for (int i = 0; i < kTileRows; ++i) {
-        if (!g.y[i]) continue;
+      finish_channel<A, true>(a, rows, sums + h, panel, k, h, [&](int i, const Vec* o) {
+        if (!g.y[i]) return;
         float* y = g.y[i] + k * kBlockColumns + h;
-        for (int j = 0; j < 4; ++j) store(y + j * kTilesInGroup, o[i][j]);
-      }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) store(y + j * kTilesInGroup, o[j]);
+      });
     }
   }
   for (int i = 0; i < kTileRows; ++i) {
@@ -421,28 +430,26 @@ void packed_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& 
     for (int i = 0; i < kTileRows; ++i) rows.other[n][i] = g.other[n][i];
   }
   const int end = pass.k0 + pass.count;
+  alignas(64) Cell evens[kTileRows][4][Vec::kSize];
   for (int k = pass.k0; k < end; k += 2, sums += 2 * vectors) {
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
-      Vec o[2][kTileRows][4];
-      for (int odd = 0; odd < 2; ++odd) {
-        const Vec inverse = broadcast(q.inverse.data()[k + odd]);
-        const Vec low = broadcast(q.low.data()[k + odd]), high = broadcast(q.high.data()[k + odd]);
-        if (k + odd < end) {
-          finish_channel<A, true>(a, rows, sums + odd * vectors + h, panel, k + odd, h, o[odd]);
-        }
+      finish_channel<A, true>(a, rows, sums + h, panel, k, h, [&](int i, const Vec* o) {
 #pragma GCC unroll 4
-        for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j) {
-            const Vec y = k + odd < end ? o[odd][i][j] : broadcast(0.0f);
-            o[odd][i][j] = min(max(mul(y, inverse), low), high);
-          }
-        }
-      }
-      for (int i = 0; i < kTileRows; ++i) {
-        if (!g.y[i]) continue;
+        for (int j = 0; j < 4; ++j) store(evens[i][j], quantized(q, k, o[j]));
+      });
+      const auto join = [&](int i, const Vec* o) {
+        if (!g.y[i]) return;
         Cell* y = reinterpret_cast<Cell*>(g.y[i]) + k / 2 * kBlockColumns + h;
-        for (int j = 0; j < 4; ++j) store(y + j * kTilesInGroup, join_halves(o[0][i][j], o[1][i][j]));
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+          store(y + j * kTilesInGroup, join_even(load(evens[i][j]), quantized(q, k + 1, o[j])));
+        }
+      };
+      if (k + 1 < end) {
+        finish_channel<A, true>(a, rows, sums + vectors + h, panel, k + 1, h, join);
+      } else {
+        const Vec zero = broadcast(0.0f), zeros[4] = {zero, zero, zero, zero};
+        for (int i = 0; i < kTileRows; ++i) join(i, zeros);
       }
     }
   }
@@ -477,13 +484,12 @@ void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
       }
     }
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
-      Vec o[kTileRows][4];
-      finish_channel<A, false>(a, rows, sums + h, panel, k, h, o);
-      for (int i = 0; i < kTileRows; ++i) {
-        if (!g.y[i]) continue;
+      finish_channel<A, false>(a, rows, sums + h, panel, k, h, [&](int i, const Vec* o) {
+        if (!g.y[i]) return;
         float* y = (partial ? whole[i] : g.y[i] + k * a.y_pitch) + h * 4;
-        for (int j = 0; j < 4; ++j) store(y + j * Vec::kSize, o[i][j]);
-      }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) store(y + j * Vec::kSize, o[j]);
+      });
     }
     for (int i = 0; partial && i < kTileRows; ++i) {
       if (!g.y[i]) continue;
@@ -545,12 +551,8 @@ inline void to_cells(const Quantizer& q, int k, const float* even, const float* 
   if (odd) to_tiles(odd, begin, end, tiles[1]);
   const Vec zero = broadcast(0.0f);
   for (int x = 0; x < kBlockColumns; x += Vec::kSize) {
-    Vec half[2];
-    for (int i = 0; i < 2; ++i) {
-      const Vec y = mul(i == 0 || odd ? load(tiles[i] + x) : zero, broadcast(q.inverse.data()[k + i]));
-      half[i] = min(max(y, broadcast(q.low.data()[k + i])), broadcast(q.high.data()[k + i]));
-    }
-    store(cells + x, join_halves(half[0], half[1]));
+    store(cells + x,
+          join_even(quantized(q, k, load(tiles[0] + x)), quantized(q, k + 1, odd ? load(tiles[1] + x) : zero)));
   }
 }
 

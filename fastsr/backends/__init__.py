@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from fastsr.backends import cuda, native, onnx_rt, tensorrt, torch_ref, triton
+from fastsr.backends import cuda, native, onnx_rt, tensorrt, torch_ref, trial, triton
 from fastsr.backends.arrays import WholeImageRunner
 from fastsr.backends.base import Backend, Runner
+from fastsr.backends.trial import Outcome
 from fastsr.errors import BackendUnavailableError, OptionError
 from fastsr.graph.model import CompiledModel
 
@@ -58,7 +59,7 @@ BACKENDS: list[Backend] = [
         "our kernels for NVIDIA GPUs, with PyTorch and Triton",
         triton.why_unavailable,
         triton.make_runner,
-        ("fp32", "tf32", "fp16", "bf16"),
+        ("fp32", "tf32", "fp16", "bf16", "int8", "fp8"),
         bounded=True,
         gpu=True,
     ),
@@ -100,8 +101,9 @@ def choose_backend(name: str, precision: str | None = None) -> Backend:
 
 
 def choose_backends(name: str, precision: str | None = None, *, bounded: bool = False) -> list[Backend]:
-    """Return the back end called `name`; for "auto" those that may run here, in this precision, the fastest first.
+    """Return the back end called `name`; for "auto" those that may run here, in this precision.
 
+    The likely fastest come first. Behind the CPU's engine come GPU back ends that only `fastest` prefers to it.
     bounded: whether it must keep `max_memory`; "auto" then leaves out those that don't.
     FASTSR_BACKEND overrides "auto". Raises OptionError, BackendUnavailableError (with the reason).
     """
@@ -128,18 +130,39 @@ def choose_backends(name: str, precision: str | None = None, *, bounded: bool = 
 
 
 def _automatic(precision: str | None, bounded: bool) -> list[Backend]:
-    found, reasons = [], []
+    found: list[Backend] = []
+    reasons: list[str] = []
     for backend in BACKENDS:
         if (precision is not None and precision not in backend.precisions) or (bounded and not backend.bounded):
             continue
+        if any(not b.gpu for b in found) and not (backend.gpu and trial.possible()):
+            continue  # a CPU back end does not fail where it is there; the slower ones need no look
         reason = backend.why_unavailable()
         if reason is None:
             found.append(backend)
-            if not backend.gpu:  # a CPU back end does not fail where it is there; the slower ones need no look
-                break
         else:
             reasons.append(f"{backend.name}: {reason}")
     if not found:
         wanted = f" in {precision}" * (precision is not None) + " within max_memory" * bounded
         raise BackendUnavailableError(f"no back end can run{wanted} here" + "".join(f"; {r}" for r in reasons))
     return found
+
+
+def fastest(
+    name: str,
+    candidates: list[Backend],
+    model: CompiledModel,
+    scale: int,
+    channels: int,
+    threads: int | None,
+    precision: str | None,
+) -> Outcome | None:
+    """Return which of `choose_backends(name, precision)` is the fastest, as a trial with this network found.
+
+    None where there is nothing to try: a back end was asked for by name, no GPU is there, or FASTSR_TRIAL is "0".
+    """
+    native = next(backend for backend in BACKENDS if backend.name == trial.NATIVE)
+    automatic = name == "auto" and not os.environ.get("FASTSR_BACKEND")
+    if not (automatic and any(b.gpu for b in candidates) and trial.possible() and native.why_unavailable() is None):
+        return None
+    return trial.run(candidates, native, model, scale, channels, threads, precision)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fastsr.errors import OptionError
 
-Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
 
 # The largest difference, on pixels of 0..1 and relative to the largest result above 1. What rounds coarser is measured
 # in dB instead: see INT8_PSNR.
@@ -19,6 +19,7 @@ TOLERANCES: dict[str, float] = {
 # The least PSNR, in dB with peak 1, of an int8 network's result against its fp32 result. Rounding noise at this level
 # costs a network that itself reaches 32 dB less than 0.7 dB; a wrong scale or zero point gives below 25 dB.
 INT8_PSNR = 38.0
+LEAST_PSNR = {"int8": INT8_PSNR, "fp8": 30.0}  # fp8 has 3 bits behind the leading one where int8 has up to 6
 
 
 def checked_precision(precision: str | None, possible: tuple[str, ...], who: str) -> str:

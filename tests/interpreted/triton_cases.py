@@ -16,7 +16,6 @@ import torch
 import fastsr
 from fastsr.backends.base import Job, ValueRange
 from fastsr.backends.triton import executor, runner
-from fastsr.backends.triton.configs import PRECISIONS
 from fastsr.backends.triton.plan import DEFAULT, SINGLE, Fusion, lower
 from fastsr.backends.triton.runner import TritonRunner
 from fastsr.errors import (
@@ -40,6 +39,7 @@ assert os.environ.get("TRITON_INTERPRET") == "1", "set TRITON_INTERPRET=1"
 # The largest difference, relative to the largest result above 1. Those of docs/gpu.md; bfloat16 has 3 bits less than
 # fp16.
 TOLERANCES = {"fp32": 1e-5, "tf32": 1e-3, "fp16": 2e-3, "bf16": 16e-3}
+PRECISIONS = tuple(TOLERANCES)  # int8 and fp8: eight_bit_cases.py
 SHAPES = [(1, 1), (7, 13), (1, 9), (11, 2)]
 WHOLE = Fusion(hfab="whole")
 
@@ -288,7 +288,7 @@ def test_bands_keep_the_memory_and_the_pixels(random_image, monkeypatch):
         captured = real(*args)
         alive.append(weakref.ref(captured))
         buffers = captured.buffers
-        held = (*buffers.slots, buffers.slab, buffers.flag, captured.pixels, captured.result)
+        held = (*buffers.slots, *buffers.slabs.values(), buffers.flag, captured.pixels, captured.result)
         sizes.append(sum(t.numel() * t.element_size() for t in held))
         return captured
 

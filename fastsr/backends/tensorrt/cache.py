@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastsr.backends.folder import cache_folder
 from fastsr.backends.tensorrt.key import EngineKey
 from fastsr.errors import EngineCacheWarning, OptionError, OutputError
 from fastsr.io.atomic import atomic_output
@@ -36,16 +37,8 @@ class Entry:
 
 
 def default_folder() -> Path:
-    """Return where engines are kept: FASTSR_CACHE, or "fastsr" in the user's folder for caches; there "engines"."""
-    if os.environ.get("FASTSR_CACHE"):
-        return Path(os.environ["FASTSR_CACHE"]) / "engines"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "fastsr" / "engines"
+    """Return where engines are kept: "engines" in the user's folder for caches, which FASTSR_CACHE moves."""
+    return cache_folder() / "engines"
 
 
 def default_limit() -> int:

@@ -1,6 +1,7 @@
 """The back end for NVIDIA GPUs in Triton: docs/gpu.md.
 
 plan.py     graph -> launches           no GPU, PyTorch or Triton needed
+quantize.py launches in floats -> launches in int8 or fp8
 calls.py    launches -> kernel calls    packed weights, block sizes (configs.py, configs.toml)
 kernels.py  the kernels
 executor.py calls -> a device           buffers, CUDA graphs

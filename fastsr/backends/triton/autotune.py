@@ -15,8 +15,9 @@ from fastsr.backends.base import ValueRange
 from fastsr.backends.triton import configs
 from fastsr.backends.triton.calls import Call, calls
 from fastsr.backends.triton.configs import Config, power_of_two
-from fastsr.backends.triton.executor import Executor, Window
-from fastsr.backends.triton.plan import DEFAULT, Fusion, Plan, lower
+from fastsr.backends.triton.executor import INTERPRETED, Executor, Window
+from fastsr.backends.triton.plan import DEFAULT, Fusion, Plan
+from fastsr.backends.triton.quantize import plan_of
 from fastsr.errors import BackendUnavailableError
 from fastsr.graph.model import CompiledModel
 
@@ -28,8 +29,7 @@ _REPEATS = 5
 def candidates(kernel: str, C: int, K: int, precision: str, shipped: Config) -> Iterator[Config]:
     """Yield the shipped configuration, then what is worth trying beside it."""
     yield shipped
-    half = precision in ("fp16", "bf16")
-    depth = (32, 64) if half else (16, 32)
+    depth = (16, 32) if precision in ("fp32", "tf32") else (32, 64)
     if kernel == "chain":
         for bm, (th, tw), warps, stages, per_sm in itertools.product(
             (64, 128), ((8, 16), (16, 16), (16, 32)), (4, 8), (1, 2, 3), (1, 2, 4)
@@ -66,10 +66,11 @@ def autotune(
     device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cpu" and measure is None:
         raise BackendUnavailableError("autotune measures on a GPU, and PyTorch finds none")
-    plan = lower(model.graph(scale, channels), model.tensors, fusion)
+    plan = plan_of(model, model.graph(scale, channels), precision, fusion, emulated=INTERPRETED)
     executor = Executor(plan, precision, device)
     found: dict[str, Config] = {}
-    kinds = {_key(call): call for call in executor.calls if call.kernel in ("conv", "chain")}
+    tuned = [call for call in executor.calls if call.kernel in ("conv", "chain") and call.precision == precision]
+    kinds = {_key(call): call for call in tuned}
     for done, (key, call) in enumerate(kinds.items()):
         C, K = call.channels
         tried = itertools.islice(candidates(call.kernel, C, K, precision, call.config), most)
@@ -112,8 +113,8 @@ def _time(plan: Plan, executor: Executor, call: Call, config: Config, size: tupl
     pixels = torch.zeros((*size, plan.graph.channels), **options)
     result = torch.zeros((window.rows, window.columns, plan.graph.out_channels), **options)
     buffers = alone.buffers(*size)
-    for tensor in (*buffers.slots, buffers.slab):
-        tensor.fill_(0.5)
+    for tensor in (*buffers.slots, *buffers.slabs.values()):
+        tensor.fill_(1)
     try:
         return measure(lambda: alone.enqueue(pixels, result, window, ValueRange(0, 255, 0, 255), buffers))
     except Exception:  # too much shared memory, registers, or device memory: each Triton version has its own errors

@@ -19,8 +19,10 @@ from fastsr.backends.triton.plan import (
     PointwiseLaunch,
     ResizeLaunch,
     Value,
+    reads,
     shuffled,
 )
+from fastsr.backends.triton.quantize import FLOATS, LARGEST
 from fastsr.graph.ir import Array
 
 EMPTY = np.zeros(0, np.float32)
@@ -31,11 +33,15 @@ POINTWISE_BLOCK = 2048  # elements
 class Call:
     """One kernel call, whatever the image's size.
 
-    constants: the kernel's constexpr arguments, ROUND aside; weights, vectors: float32, flat, as the kernel reads
-    them; channels: (C, K) by which `config` was chosen; blocks: of output channels.
+    precision: what its products, weights and slab are in; kinds: what its x, y and operands are in, by the names of the
+    kernel's arguments, the caller's pixels aside. constants: the kernel's constexpr arguments, ROUND aside; weights,
+    vectors: float32, flat, as the kernel reads them; channels: (C, K) by which `config` was chosen; blocks: of output
+    channels.
     """
 
     launch: Launch
+    precision: str
+    kinds: dict[str, str]
     kernel: str
     constants: dict[str, Any]
     config: Config
@@ -48,12 +54,6 @@ class Call:
     def slab(self) -> int:
         """Elements of scratch that each program of a chain needs."""
         return int(self.constants.get("SLAB", 0))
-
-    @property
-    def operands(self) -> tuple[str, ...]:
-        if isinstance(self.launch, ChainLaunch):
-            return self.launch.convs[-1].epilogue.operands
-        return () if isinstance(self.launch, ResizeLaunch) else self.launch.epilogue.operands
 
     def grid(self, height: int, width: int, multiprocessors: int) -> tuple[int, ...]:
         """Return the grid for an input value of height x width."""
@@ -68,27 +68,42 @@ class Call:
 
 
 def calls(plan: Plan, precision: str, sm: int, *, emulated: bool = False, config: Config | None = None) -> list[Call]:
-    """Return the plan's calls. emulated: for the interpreter; config: for all instead of the chosen ones."""
+    """Return the plan's calls; a plan for int8 or fp8 comes from quantize.py.
+
+    emulated: for the interpreter; config: for all instead of the chosen ones.
+    """
     return [_call(launch, plan, precision, sm, emulated, config) for launch in plan.launches]
 
 
 def _call(launch: Launch, plan: Plan, precision: str, sm: int, emulated: bool, config: Config | None) -> Call:
+    floats = FLOATS if precision in LARGEST else precision
+    kind = {name: value.kind or floats for name, value in plan.values.items()}
+    own = kind.get(launch.x, floats)
+    kinds = {"x_ptr": own, "y_ptr": kind.get(launch.y, floats)}
+    kinds |= {f"o{i}_ptr": kind[name] for i, name in enumerate(operands(launch))}
     if isinstance(launch, ConvLaunch):
         K, C = launch.shape[:2]
-        chosen = config or choose("conv", C, K, precision, sm)
-        return _conv(launch, plan, chosen, arithmetic(precision, emulated))
+        chosen = config or choose("conv", C, K, own, sm)
+        return _conv(launch, plan, own, kinds, chosen, emulated)
     if isinstance(launch, ChainLaunch):
         C, K = launch.convs[0].shape[1], launch.convs[-1].shape[0]
-        chosen = config or choose("chain", C, K, precision, sm)
-        return _chain(launch, plan, chosen, arithmetic(precision, emulated))
-    return _resize(launch, plan) if isinstance(launch, ResizeLaunch) else _pointwise(launch, plan)
+        chosen = config or choose("chain", C, K, own, sm)
+        return _chain(launch, plan, own, kinds, chosen, emulated)
+    if isinstance(launch, ResizeLaunch):
+        return _resize(launch, plan, floats, kinds)
+    return _pointwise(launch, plan, floats, kinds)
+
+
+def operands(launch: Launch) -> tuple[str, ...]:
+    """Return the names of the values that the launch's steps read."""
+    return reads(launch)[1:]
 
 
 def arithmetic(precision: str, emulated: bool) -> str:
     """Return what kernels.py calls ARITHMETIC."""
     if precision == "bf16" and emulated:
         return "upcast"
-    return "tf32" if precision == "tf32" else "ieee"
+    return precision if precision in ("tf32", "int8") else "ieee"
 
 
 def round_to_tf32(values: Array) -> Array:
@@ -98,18 +113,20 @@ def round_to_tf32(values: Array) -> Array:
     return result
 
 
-def _conv(launch: ConvLaunch, plan: Plan, config: Config, arithmetic: str) -> Call:
+def _conv(
+    launch: ConvLaunch, plan: Plan, precision: str, kinds: dict[str, str], config: Config, emulated: bool
+) -> Call:
     K, C, KH, KW = launch.shape
     held = C if launch.x == PIXELS else plan.values[launch.x].pitch
     bn = min(config.bn, power_of_two(K))
-    bk = min(config.bk, power_of_two(KH * KW * held if config.flat else held))
+    bk = _depth(config, KH * KW * held if config.flat else held, precision)
     blocks = -(-K // bn)
     width = blocks * bn
     factor = launch.epilogue.factor
     weights = pack_flat(launch.weight, held, factor, bk, width) if config.flat else None
     if weights is None:
         weights = pack_taps(launch.weight, held, factor, bk, width)
-    if arithmetic == "tf32":
+    if precision == "tf32":
         weights = round_to_tf32(weights)
     vectors = [shuffled(launch.bias, factor), *launch.epilogue.vectors]
     constants = {
@@ -120,20 +137,23 @@ def _conv(launch: ConvLaunch, plan: Plan, config: Config, arithmetic: str) -> Ca
         "KW": KW,
         **_finish(launch.y, launch.epilogue, plan, K),
         "IMAGE_IN": launch.x == PIXELS,
-        "ARITHMETIC": arithmetic,
+        "ARITHMETIC": arithmetic(precision, emulated),
         "FLAT": config.flat,
         "BM": config.bm,
         "BN": bn,
         "BK": bk,
     }
-    return Call(launch, "conv", constants, config, (C, K), weights, _pack_vectors(vectors, width), blocks)
+    packed = _pack_vectors(vectors, width)
+    return Call(launch, precision, kinds, "conv", constants, config, (C, K), weights, packed, blocks)
 
 
-def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> Call:
+def _chain(
+    launch: ChainLaunch, plan: Plan, precision: str, kinds: dict[str, str], config: Config, emulated: bool
+) -> Call:
     first, last = launch.convs[0], launch.convs[-1]
     C, MID, K = plan.values[launch.x].pitch, first.shape[0], last.shape[0]
     mid_pitch, mid_width, width = -(-MID // 8) * 8, power_of_two(MID), power_of_two(K)
-    bk = min(config.bk, max(power_of_two(C), mid_width))
+    bk = _depth(config, max(C, MID), precision)
     count = len(launch.convs)
     weights: list[Array] = []
     vectors: list[Array] = []
@@ -164,20 +184,20 @@ def _chain(launch: ChainLaunch, plan: Plan, config: Config, arithmetic: str) -> 
         "V_AT": tuple(v_at[:-1]),
         "S_AT": tuple(s_at[: count - 1]),
         "SLAB": s_at[count - 1],
-        "ARITHMETIC": arithmetic,
+        "ARITHMETIC": arithmetic(precision, emulated),
         "TH": config.th,
         "TW": config.tw,
         "BM": config.bm,
         "BK": bk,
     }
     packed = np.concatenate(weights)
-    if arithmetic == "tf32":
+    if precision == "tf32":
         packed = round_to_tf32(packed)
     key = first.shape[1], K
-    return Call(launch, "chain", constants, config, key, packed, np.concatenate(vectors))
+    return Call(launch, precision, kinds, "chain", constants, config, key, packed, np.concatenate(vectors))
 
 
-def _pointwise(launch: PointwiseLaunch, plan: Plan) -> Call:
+def _pointwise(launch: PointwiseLaunch, plan: Plan, precision: str, kinds: dict[str, str]) -> Call:
     K = launch.channels
     bn = min(power_of_two(K), 64)
     blocks = -(-K // bn)
@@ -193,10 +213,11 @@ def _pointwise(launch: PointwiseLaunch, plan: Plan) -> Call:
         "BN": bn,
     }
     vectors = _pack_vectors(list(launch.epilogue.vectors), blocks * bn)
-    return Call(launch, "pointwise", constants, Config(stages=1), (K, K), EMPTY, vectors, blocks)
+    config = Config(stages=1)
+    return Call(launch, precision, kinds, "pointwise", constants, config, (K, K), EMPTY, vectors, blocks)
 
 
-def _resize(launch: ResizeLaunch, plan: Plan) -> Call:
+def _resize(launch: ResizeLaunch, plan: Plan, precision: str, kinds: dict[str, str]) -> Call:
     value = plan.values.get(launch.x)
     K = plan.graph.channels if value is None else value.channels
     bn = min(power_of_two(K), 64)
@@ -212,7 +233,8 @@ def _resize(launch: ResizeLaunch, plan: Plan) -> Call:
         "BN": bn,
     }
     phases = launch.phases.astype(np.float32).ravel()
-    return Call(launch, "resize", constants, Config(stages=1), (K, K), phases, EMPTY, -(-K // bn))
+    config = Config(stages=1)
+    return Call(launch, precision, kinds, "resize", constants, config, (K, K), phases, EMPTY, -(-K // bn))
 
 
 def _finish(y: str, epilogue: Epilogue, plan: Plan, K: int, into: int = 0, fill: int = 0) -> dict[str, Any]:
@@ -229,6 +251,11 @@ def _finish(y: str, epilogue: Epilogue, plan: Plan, K: int, into: int = 0, fill:
         "ARGUMENTS": epilogue.arguments,
         "IMAGE_OUT": y == RESULT,
     }
+
+
+def _depth(config: Config, channels: int, precision: str) -> int:
+    """Return the depth of a block: no more than there is, no less than a matrix instruction takes."""
+    return max(min(config.bk, power_of_two(channels)), 32 if precision in LARGEST else 16)
 
 
 def pack_taps(weight: Array, held: int, factor: int, bk: int, width: int) -> Array:

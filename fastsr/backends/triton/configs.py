@@ -7,7 +7,6 @@ rounded up to powers of two, from 16). A user's file of the same form, written b
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,10 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fastsr.errors import ModelFileError
+from fastsr.backends.folder import cache_folder
+from fastsr.errors import BackendUnavailableError, ModelFileError
 
 SHIPPED = Path(__file__).with_name("configs.toml")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+LEAST_SM = {"fp8": 90}  # others run from 8.0 on; 8.9 has fp8 too, but no block sizes of it are known to compile
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ def choose(kernel: str, C: int, K: int, precision: str, sm: int) -> Config:
     return Config()
 
 
+def check_capability(precision: str, sm: int) -> None:
+    """Raise BackendUnavailableError where a GPU of compute capability sm / 10 lacks the precision."""
+    least = LEAST_SM.get(precision, 80)
+    if sm < least:
+        raise BackendUnavailableError(
+            f"precision {precision!r} needs a GPU of compute capability {least / 10:.1f} or newer; this one has "
+            f"{sm / 10:.1f}: 'int8' and 'fp16' run on it"
+        )
+
+
 def power_of_two(channels: int) -> int:
     """Round up to a power of two, 16 at least: what a matrix instruction takes."""
     return max(16, 1 << (channels - 1).bit_length())
@@ -62,8 +73,7 @@ def power_of_two(channels: int) -> int:
 
 def user_file() -> Path:
     """Return where `autotune` writes. FASTSR_CACHE moves it."""
-    folder = os.environ.get("FASTSR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fastsr"
-    return Path(folder).expanduser() / "triton.toml"
+    return cache_folder() / "triton.toml"
 
 
 def dump(tables: Mapping[int, Mapping[str, Mapping[str, Mapping[str, Config]]]], heading: str) -> str:

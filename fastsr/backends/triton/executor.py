@@ -12,10 +12,18 @@ from torch import Tensor
 
 from fastsr.backends.base import ValueRange
 from fastsr.backends.triton import kernels
-from fastsr.backends.triton.calls import Call, calls
-from fastsr.backends.triton.plan import PIXELS, RESULT, Plan
+from fastsr.backends.triton.calls import Call, calls, operands
+from fastsr.backends.triton.plan import MOST_OPERANDS, PIXELS, RESULT, Plan
+from fastsr.backends.triton.quantize import FLOATS, LARGEST
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+}
 INTEGERS = (torch.uint8, torch.uint16, torch.int16)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 MULTIPROCESSORS_INTERPRETED = 3  # fewer programs than tiles, as on a GPU
@@ -34,10 +42,13 @@ class Window:
 
 @dataclass
 class Buffers:
-    """Working memory for one size of image. slots: of values; slab: of chains; flag: 1 after a non-finite result."""
+    """Working memory for one size of image.
+
+    slots: of values; slabs: of chains, by the precision that they compute in; flag: 1 after a non-finite result.
+    """
 
     slots: list[Tensor]
-    slab: Tensor
+    slabs: dict[str, Tensor]
     flag: Tensor
 
 
@@ -49,7 +60,6 @@ class Executor:
         self.plan = plan
         self.precision = precision
         self.device = device
-        self.dtype = DTYPES[precision]
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             self._multiprocessors: int = properties.multi_processor_count
@@ -57,12 +67,18 @@ class Executor:
         else:
             self._multiprocessors, self.sm = MULTIPROCESSORS_INTERPRETED, 80
         self.calls = [only] if only else calls(plan, precision, self.sm, emulated=INTERPRETED)
-        self._weights = [self._tensor(call.weights, call.kernel != "resize") for call in self.calls]
-        self._vectors = [self._tensor(call.vectors, False) for call in self.calls]
+        floats = FLOATS if precision in LARGEST else precision
+        kinds = {slot: plan.values[name].kind or floats for name, slot in plan.slots.items()}
+        self._slots = [(elements, DTYPES[kinds[slot]]) for slot, elements in enumerate(plan.widths)]
+        self._weights = [
+            self._tensor(call.weights, DTYPES[call.precision if call.kernel != "resize" else "fp32"])
+            for call in self.calls
+        ]
+        self._vectors = [self._tensor(call.vectors, torch.float32) for call in self.calls]
 
-    def _tensor(self, array: Any, compute: bool) -> Tensor:
+    def _tensor(self, array: Any, dtype: torch.dtype) -> Tensor:
         values = torch.from_numpy(array if len(array) else array.__class__((1,), array.dtype))
-        return values.to(device=self.device, dtype=self.dtype if compute else torch.float32)
+        return values.to(device=self.device, dtype=dtype)
 
     @property
     def weight_bytes(self) -> int:
@@ -71,22 +87,29 @@ class Executor:
 
     def buffer_bytes(self, height: int, width: int) -> int:
         """Return the bytes that `buffers` takes."""
-        elements = sum(self.plan.widths) * height * width + self._slab_elements(height, width)
-        return elements * self.dtype.itemsize + 4
+        slots = sum(elements * dtype.itemsize for elements, dtype in self._slots) * height * width
+        slabs = self._slab_elements(height, width)
+        return slots + sum(elements * DTYPES[kind].itemsize for kind, elements in slabs.items()) + 4
 
-    def _slab_elements(self, height: int, width: int) -> int:
-        chains = [call for call in self.calls if call.slab]
-        return max([c.slab * self._grid(c, *self._size(c, height, width))[0] for c in chains], default=0)
+    def _slab_elements(self, height: int, width: int) -> dict[str, int]:
+        """Return {precision: elements} of the slabs that chains need."""
+        most: dict[str, int] = {}
+        for call in self.calls:
+            if call.slab:
+                elements = call.slab * self._grid(call, *self._size(call, height, width))[0]
+                most[call.precision] = max(most.get(call.precision, 0), elements)
+        return most
 
     def buffers(self, height: int, width: int) -> Buffers:
         """Allocate working memory for an image of height x width."""
 
-        def empty(elements: int) -> Tensor:
-            return torch.empty(max(elements, 1), dtype=self.dtype, device=self.device)
+        def empty(elements: int, dtype: torch.dtype) -> Tensor:
+            return torch.empty(max(elements, 1), dtype=dtype, device=self.device)
 
-        slots = [empty(elements * height * width) for elements in self.plan.widths]
+        slots = [empty(elements * height * width, dtype) for elements, dtype in self._slots]
+        slabs = {kind: empty(n, DTYPES[kind]) for kind, n in self._slab_elements(height, width).items()}
         flag = torch.zeros(1, dtype=torch.int32, device=self.device)
-        return Buffers(slots, empty(self._slab_elements(height, width)), flag)
+        return Buffers(slots, slabs, flag)
 
     def enqueue(self, pixels: Tensor, result: Tensor, window: Window, values: ValueRange, buffers: Buffers) -> None:
         """Launch the network on pixels (h, w, channels), any strides; fill result (rows, columns, out_channels)."""
@@ -114,17 +137,17 @@ class Executor:
         image: dict[str, Any],
     ) -> None:
         height, width = self._size(call, *size)
-        unused = buffers.slab
-        operands = [where[name] for name in call.operands] + [unused] * (3 - len(call.operands))
+        read = [where[name] for name in operands(call.launch)]
+        read += [where[call.launch.y]] * (MOST_OPERANDS - len(read))  # nobody reads those
         pointers: dict[str, Any] = {"x_ptr": where[call.launch.x], "y_ptr": where[call.launch.y], "v_ptr": vectors}
         pointers["p_ptr" if call.kernel == "resize" else "w_ptr"] = weights
         if call.kernel != "resize":
-            pointers |= {f"o{i}_ptr": operand for i, operand in enumerate(operands)}
+            pointers |= {f"o{i}_ptr": operand for i, operand in enumerate(read)}
         constants = dict(call.constants)
         if call.kernel == "chain":
             down, across = call.tiles(height, width)
             image = {"tiles_across": across, "tiles": down * across}
-            pointers["s_ptr"] = buffers.slab
+            pointers["s_ptr"] = buffers.slabs[call.precision]
         else:
             pointers["flag_ptr"] = buffers.flag
             constants["ROUND"] = constants["IMAGE_OUT"] and where[RESULT].dtype in INTEGERS

@@ -4,7 +4,7 @@ Images are (H, W, C) with the channels innermost. A value of C channels has a pi
 of at least C; the elements between are zero. Rows of a GEMM are pixels, row by row; its columns are output
 channels, padded to powers of two in registers only. Loops over taps are rolled: unrolled ones spill.
 
-Steps are tuples of names with tuples of arguments beside them: for "relu", "sigmoid" and "tanh" nothing; for
+Steps are tuples of names with tuples of arguments beside them: for "relu", "sigmoid", "tanh" and "round" nothing; for
 "prelu", "affine" and "clip" the index of their first vector (K,) behind the bias; for "add" and "mul" the index of
 their operand, whose pitch is in PITCHES; for "add_after" and "mul_after" the same, read where the result is stored,
 behind a pixel shuffle.
@@ -12,8 +12,9 @@ behind a pixel shuffle.
 Pixel shuffle is fused into the store: output channels are ordered (dy, dx, c), so that neighbours in registers are
 neighbours in memory.
 
-ARITHMETIC is "tf32" (of float32 operands), "ieee" (all others), or "upcast" for bfloat16 in the interpreter, which
-multiplies that wrongly.
+ARITHMETIC is "tf32" (of float32 operands), "int8" (sums in int32), "ieee" (all others), or "upcast" for bfloat16 in
+the interpreter, which multiplies that wrongly; "round_e4m3" is for the interpreter too, which rounds to fp8 wrongly.
+What integers and fp8 need before and after a sum are steps (quantize.py).
 """
 
 import triton
@@ -22,7 +23,9 @@ import triton.language as tl
 
 @triton.jit
 def _dot(a, b, acc, ARITHMETIC: tl.constexpr):
-    if ARITHMETIC == "upcast":
+    if ARITHMETIC == "int8":
+        acc = tl.dot(a, b, acc, out_dtype=tl.int32)
+    elif ARITHMETIC == "upcast":
         acc = tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     elif ARITHMETIC == "tf32":
         # The instruction cuts bits off; rounding to nearest halves the error and removes its bias. b comes rounded.
@@ -30,6 +33,16 @@ def _dot(a, b, acc, ARITHMETIC: tl.constexpr):
         acc = tl.dot(a, b, acc, input_precision="tf32")
     else:
         acc = tl.dot(a, b, acc, input_precision="ieee")
+    return acc
+
+
+@triton.jit
+def _bias(v_ptr, co, BM: tl.constexpr, BN: tl.constexpr, ARITHMETIC: tl.constexpr):
+    """Begin a sum; that of integers gets its bias in a step."""
+    if ARITHMETIC == "int8":
+        acc = tl.zeros((BM, BN), dtype=tl.int32)
+    else:
+        acc = tl.zeros((BM, BN), dtype=tl.float32) + tl.load(v_ptr + co)[None, :]
     return acc
 
 
@@ -70,6 +83,13 @@ def _steps(
         v = v_ptr + ARGUMENTS[i] * WIDTH + co
         if STEPS[i] == "relu":
             acc = tl.where(acc < 0, 0.0, acc)
+        elif STEPS[i] == "round":
+            acc = (acc + 12582912.0) - 12582912.0  # 1.5 * 2^23: rounds to the nearest, halves to even
+        elif STEPS[i] == "round_e4m3":
+            bits = acc.to(tl.int32, bitcast=True)
+            bits = (bits + 0x7FFFF + ((bits >> 20) & 1)) & -0x100000  # 3 bits behind the leading one
+            small = (acc + 24576.0) - 24576.0  # 1.5 * 2^14: below 2^-6 the steps are of 2^-9
+            acc = tl.where(tl.abs(acc) < 0.015625, small, bits.to(tl.float32, bitcast=True))
         elif STEPS[i] == "prelu":
             acc = tl.where(acc >= 0, acc, acc * tl.load(v)[None, :])
         elif STEPS[i] == "sigmoid":
@@ -184,7 +204,7 @@ def _finish(
         if ROUND:
             acc = tl.where(acc > low, acc, low)
             acc = tl.where(acc < high, acc, high)
-            acc = (acc + 12582912.0) - 12582912.0  # 1.5 * 2^23: rounds to the nearest, halves to even
+            acc = (acc + 12582912.0) - 12582912.0  # as "round"
             acc = acc.to(tl.int32)
         tl.store(y_ptr + py * y_row + px * y_column + c[None, :] * y_channel, acc.to(y_ptr.dtype.element_ty), mask=ok)
     else:
@@ -256,7 +276,7 @@ def conv(
     inside = m < H * W
     BLOCKS: tl.constexpr = (C + BK - 1) // BK
     LENGTH: tl.constexpr = (KH * KW * C + BK - 1) // BK if FLAT else KH * KW * BLOCKS
-    acc = tl.zeros((BM, BN), dtype=tl.float32) + tl.load(v_ptr + co)[None, :]
+    acc = _bias(v_ptr, co, BM, BN, ARITHMETIC)
     for t in range(LENGTH):
         if FLAT:
             tap = (t * BK + k) // C
@@ -280,7 +300,7 @@ def conv(
         b = tl.load(w_ptr + (t * BK + k)[:, None] * WIDTH + co[None, :])
         acc = _dot(a, b, acc, ARITHMETIC)
     _finish(
-        acc,
+        acc.to(tl.float32),
         m,
         co,
         y_ptr,
@@ -358,7 +378,7 @@ def _stage(
         ox = left + rx
         used = i < TH * TW
         inside = used & (oy >= 0) & (oy < H) & (ox >= 0) & (ox < W)
-        acc = tl.zeros((BM, WIDTH), dtype=tl.float32) + tl.load(v_ptr + co)[None, :]
+        acc = _bias(v_ptr, co, BM, WIDTH, ARITHMETIC)
         for t in range(9 * BLOCKS):
             tap = t // BLOCKS
             c = (t % BLOCKS) * BK + k
@@ -376,7 +396,7 @@ def _stage(
         pixel = (oy * W + ox)[:, None]
         ok = inside[:, None] & (co < K)[None, :]
         acc = _steps(
-            acc,
+            acc.to(tl.float32),
             v_ptr + WIDTH,
             co,
             pixel,

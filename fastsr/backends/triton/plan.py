@@ -69,12 +69,17 @@ SINGLE = Fusion(erb=False, hfab="off")
 
 @dataclass(frozen=True)
 class Value:
-    """A (H, W, C) value in device memory. pitch: elements from pixel to pixel; scale: relative to the input."""
+    """A (H, W, C) value in device memory.
+
+    pitch: elements from pixel to pixel; scale: relative to the input; kind: "int8" or "fp8", or "" for the precision's
+    own type.
+    """
 
     name: str
     channels: int
     pitch: int
     scale: int
+    kind: str = ""
 
     @property
     def elements(self) -> int:
@@ -179,29 +184,32 @@ def reads(launch: Launch) -> tuple[str, ...]:
 
 
 def assign_slots(launches: Sequence[Launch], values: Mapping[str, Value]) -> tuple[dict[str, int], tuple[int, ...]]:
-    """Give each value a slot of memory that no value alive at the same time has.
+    """Give each value a slot of memory that no value alive at the same time has; a slot's values are of one kind.
 
     A result may take the slot of an operand that dies there: each element is read by who writes it, before.
     """
     last = {name: i for i, launch in enumerate(launches) for name in (*reads(launch), launch.y)}
     slots: dict[str, int] = {}
     widths: list[int] = []
+    kinds: list[str] = []
     free: list[int] = []
     for i, launch in enumerate(launches):
         dying = {name for name in reads(launch) if name in slots and last[name] == i}
         if launch.y in values and launch.y not in slots:
-            need = values[launch.y].elements
+            need, kind = values[launch.y].elements, values[launch.y].kind
             in_place = [n for n in sorted(dying) if n != launch.x and _same_place(launch, n, values)]
             if in_place:
                 slots[launch.y] = slots[in_place[0]]
                 dying.discard(in_place[0])
             else:
                 # The smallest that is large enough, or else the largest, made larger.
-                fitting = sorted((s for s in free if widths[s] >= need), key=lambda s: widths[s])
-                taken = fitting[0] if fitting else max(free, key=lambda s: widths[s], default=None)
+                usable = [s for s in free if kinds[s] == kind]
+                fitting = sorted((s for s in usable if widths[s] >= need), key=lambda s: widths[s])
+                taken = fitting[0] if fitting else max(usable, key=lambda s: widths[s], default=None)
                 if taken is None:
                     taken = len(widths)
                     widths.append(need)
+                    kinds.append(kind)
                 else:
                     free.remove(taken)
                     widths[taken] = max(widths[taken], need)
@@ -218,7 +226,9 @@ def _same_place(launch: Launch, name: str, values: Mapping[str, Value]) -> bool:
         epilogue.operands[a] == name and s in ("add", "mul")
         for s, a in zip(epilogue.steps, epilogue.arguments, strict=True)
     )
-    return before_shuffle and name in epilogue.operands and values[name].elements == values[launch.y].elements
+    mine, other = values[launch.y], values[name]
+    alike = (mine.elements, mine.kind) == (other.elements, other.kind)
+    return before_shuffle and name in epilogue.operands and alike
 
 
 class _Lowering:

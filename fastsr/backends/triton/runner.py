@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from torch import Tensor
 
 from fastsr.backends.arrays import total_halo
 from fastsr.backends.base import Box, Job, Pixels, ValueRange
+from fastsr.backends.triton.configs import check_capability
 from fastsr.backends.triton.executor import INTERPRETED, Captured, Executor, Window, capture
-from fastsr.backends.triton.plan import DEFAULT, Fusion, lower
+from fastsr.backends.triton.plan import DEFAULT, Fusion, Plan
+from fastsr.backends.triton.quantize import plan_of
 from fastsr.errors import BackendError, DeviceMemoryError, MemoryBudgetError, NonFiniteWarning, PixelValueError
 from fastsr.graph.model import CompiledModel
 
@@ -51,7 +55,13 @@ class TritonRunner:
         self.precision = precision
         self.device = torch.device("cpu") if INTERPRETED else torch.device("cuda", torch.cuda.current_device())
         self._halo = total_halo(graph, model)
-        self._plan = lower(graph, model.tensors, fusion)
+        if self.device.type == "cuda":
+            major, minor = torch.cuda.get_device_capability(self.device)
+            check_capability(precision, major * 10 + minor)
+        self._plan: Callable[[str], Plan] = lru_cache(
+            lambda kind: plan_of(model, graph, kind, fusion, emulated=INTERPRETED)
+        )
+        self._plan(precision)  # raises where the model has no ranges for it
         self._lock = threading.Lock()
         self._executors: dict[str, Executor] = {}
         self._captured: OrderedDict[Any, Captured] = OrderedDict()
@@ -190,7 +200,7 @@ class TritonRunner:
 
     def _executor(self, precision: str) -> Executor:
         if precision not in self._executors:
-            self._executors[precision] = Executor(self._plan, precision, self.device)
+            self._executors[precision] = Executor(self._plan(precision), precision, self.device)
         return self._executors[precision]
 
     def _needs(self, executor: Executor, height: int, width: int, box: Box, rows: int) -> int:
@@ -209,7 +219,7 @@ class TritonRunner:
         def fits(rows: int) -> bool:
             left, _, right, _ = self.reads(height, width, box)
             area = min(rows + 2 * self._halo[0], height) * (right - left)
-            countable = max((*self._plan.widths, 1)) * area < MOST_ELEMENTS
+            countable = max((*executor.plan.widths, 1)) * area < MOST_ELEMENTS
             return countable and (limit is None or self._needs(executor, height, width, box, rows) <= limit)
 
         low, high = 0, box[3] - box[1]
