@@ -12,7 +12,7 @@ from test_training import crops, run  # noqa: E402
 from fastsr.errors import ModelFileError, OptionError  # noqa: E402
 from training.adversarial import Adversarial, make_training  # noqa: E402
 from training.loop import train  # noqa: E402
-from training.losses import VGG19Features, feature_loss, relativistic_loss  # noqa: E402
+from training.losses import VGG19Features, detail_loss, feature_loss, relativistic_loss  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
 
 GAN = Recipe(
@@ -42,7 +42,7 @@ def test_discriminator_learns_to_tell():
 
     def loss():
         with torch.no_grad():
-            return relativistic_loss(training.judge(target)[0], training.judge(training.net(x))[0]).item()
+            return relativistic_loss(training.judge(target), training.judge(training.net(x))).item()
 
     before = loss()
     for _ in range(10):
@@ -76,10 +76,23 @@ def test_relativistic_loss():
 
 def test_feature_loss_is_relative_to_the_photo():
     torch.manual_seed(1)
-    real = [torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4) * 100]
-    off = [f * 1.1 for f in real]
-    assert abs(feature_loss(off, real) - 0.1) < 1e-5
+    real = torch.rand(2, 5, 4, 4) * 100
+    assert abs(feature_loss(real * 1.1, real) - 0.1) < 1e-5
     assert feature_loss(real, real) == 0
+
+
+def test_detail_loss_wants_as_much_detail_as_there_is():
+    torch.manual_seed(3)
+    real = torch.rand(2, 3, 40, 48)
+    blurred = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
+    assert detail_loss(real, real) == 0
+    assert abs(detail_loss(real * 0.9, real) - 0.1) < 0.01
+    assert detail_loss(blurred, real) > 0.4
+    assert detail_loss(real.flip(3), real) < 0.25  # other detail, as strong
+    y, x = torch.meshgrid(torch.arange(40), torch.arange(48), indexing="ij")
+    for pattern in ((x + y) % 2, x % 2, (x % 4 == 0) * (y % 4 == 0)):  # what pixel shuffles leave: no substitute
+        best = min(detail_loss(blurred + k * pattern, real) for k in (0.1, 0.2, 0.4, 0.8))
+        assert best > detail_loss(real.flip(3), real) + 0.1
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +110,7 @@ def test_perceptual_loss_from_vgg19(vgg19, tmp_path):
     net = VGG19Features.load(vgg19)
     given = torch.load(vgg19)
     assert torch.equal(net.features[34].weight, given["features.34.weight"])  # conv5_4
-    assert net(torch.rand(1, 3, 32, 48))[0].shape == (1, 512, 2, 3)
+    assert net(torch.rand(1, 3, 32, 48)).shape == (1, 512, 2, 3)
     training = make_training(GAN, crops(GAN), vgg19=vgg19)
     assert training.run_step(0.1).isfinite()
     assert torch.equal(training.vgg19.features[0].weight, given["features.0.weight"])  # it does not learn

@@ -7,8 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import fastsr  # noqa: E402
 from training.crops import Bank, Crops  # noqa: E402
-from training.data import make_pairs  # noqa: E402
+from training.data import make_pairs, teach  # noqa: E402
 from training.nets import bicubic_upscale  # noqa: E402
 from training.recipe import Recipe  # noqa: E402
 
@@ -87,3 +88,33 @@ def test_least_side_is_what_crops_need():
     with pytest.raises(ValueError, match="high <= 0"):
         small.next()
     assert dataclasses.replace(r, scales=(4,), crop=41).least_side == 60
+
+
+def test_a_teacher_moves_the_targets_only():
+    """Half bicubic interpolation, half HR; 37 rows are cut to what a scale divides; crops lie where HR's lay."""
+    rng = np.random.default_rng(6)
+    images = [rng.integers(0, 256, (37, 46, 3), np.uint8), rng.integers(0, 256, (40, 41, 3), np.uint8)]
+    plain = make_pairs(images, (2, 3))
+    taught = teach(plain, "bicubic", 0.5)
+    assert taught.taught is not None
+    for s in (2, 3):
+        for hr, lr, target in zip(plain.hr, plain.lr[s], taught.taught[s], strict=True):
+            wanted = (hr[: lr.shape[0] * s, : lr.shape[1] * s].astype(int) + fastsr.upscale(lr, "bicubic", scale=s)) / 2
+            np.testing.assert_array_equal(target, np.rint(wanted))
+    first, second = (Crops([p], batch=8, crop=12, seed=4) for p in (plain, taught))
+    for _ in range(4):
+        (lr, hr, s), (same, target, _) = first.next(), second.next()
+        assert torch.equal(lr, same)
+        sr = np.stack([fastsr.upscale(x, "bicubic", scale=s) for x in lr.permute(0, 2, 3, 1).numpy()])
+        inside = (slice(None), slice(4, -4), slice(4, -4))  # crops end, where the images went on
+        found = target.permute(0, 2, 3, 1).numpy()[inside]
+        np.testing.assert_allclose(found, (hr.permute(0, 2, 3, 1).numpy() + sr)[inside] / 2, atol=1.2 / 255)
+
+
+def test_scans_are_taught_in_floats():
+    scan = np.random.default_rng(7).normal(0.5, 0.4, (24, 30, 1)).astype(np.float32)
+    pairs = teach(make_pairs([scan], (2,)), "bicubic", 1.0)
+    assert pairs.taught is not None
+    target = pairs.taught[2][0]
+    assert target.dtype == np.float32
+    np.testing.assert_array_equal(target, fastsr.upscale(pairs.lr[2][0], "bicubic", scale=2))

@@ -19,6 +19,7 @@ from test_training import TINY, crops, pictures, run  # noqa: E402
 
 import fastsr  # noqa: E402
 from fastsr.errors import ModelFileError, OptionError, OutputError, ShapeError, TrainingError  # noqa: E402
+from fastsr.models import open_model  # noqa: E402
 from training import loop, progress, recipe  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.card import make_card  # noqa: E402
@@ -236,6 +237,7 @@ def test_sixteen_bit_images_are_for_grey_networks(own_recipe):
         ("scales = 4", "a list such as"),
         ("crop = 30", "crop is 30"),
         ("loss = 'l3'", "loss is 'l3'"),
+        ("teaching = 1.5", "teaching is 1.5; a share"),
         ("norms = 'layer'", "norms is 'layer'; one of"),
         ("= 3", "no readable TOML"),
     ],
@@ -341,3 +343,10 @@ def test_own_scans_train_a_grey_network(tmp_path):
     assert card["normalization"] == {"kind": "percentile", "low": 0.5, "high": 99.5}
     assert card["trained_on"] == {"sets": {"slices": 1.0}}  # nobody said what they show
     assert "of their owner" in card["licence"]
+    assert "taught_by" not in card
+    taught = dataclasses.replace(r, teacher="bicubic", teaching=0.5)
+    training = Training(taught, Crops(load_sets(taught, lambda line: None), 2, 32, 1))
+    assert training.run_step(0.5).isfinite()
+    scale = taught.scales[0]
+    name = f"bicubic x{scale}, sha256 {open_model('bicubic', scale).sha256[:12]}"
+    assert make_card(training, 30.0)["taught_by"] == [name]

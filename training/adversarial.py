@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.crops import Crops
 from training.loop import Training
-from training.losses import VGG19Features, feature_loss, pixel_loss, relativistic_loss
+from training.losses import VGG19Features, detail_loss, feature_loss, pixel_loss, relativistic_loss
 from training.nets import SRGANDiscriminator
 from training.recipe import Recipe
 
@@ -18,9 +18,10 @@ from training.recipe import Recipe
 class Adversarial(Training):
     """A run that trains a discriminator beside the generator; a checkpoint holds both.
 
-    The generator minimizes pixel * L1 + perceptual * features + adversarial * relativistic loss. The features are
-    those of VGG19 where the user has its weights (`vgg19`, a file); otherwise those of the discriminator itself,
-    which need no download: it has to see what tells photos from pictures, and so measures what a viewer would miss.
+    The generator minimizes pixel * L1 + perceptual * what a viewer would miss + adversarial * relativistic loss. The
+    second is the distance in features of VGG19 where the user has its weights (`vgg19`, a file); otherwise
+    `detail_loss`, which needs no download. Features of the discriminator itself, which also would not, were tried: a
+    young one's made regular grids of dots.
     """
 
     def __init__(self, recipe: Recipe, crops: Crops, compiled: bool = False, vgg19: Path | None = None) -> None:
@@ -31,7 +32,7 @@ class Adversarial(Training):
         self.vgg19 = VGG19Features.load(vgg19) if vgg19 else None
         if self.vgg19 is not None:
             self.placed(self.vgg19)
-        self.judge = torch.compile(self.discriminator.judge) if compiled else self.discriminator.judge
+        self.judge = torch.compile(self.discriminator) if compiled else self.discriminator
 
     def optimizers(self) -> list[torch.optim.Adam]:
         return [self.optimizer, self.optimizer_d]
@@ -41,21 +42,25 @@ class Adversarial(Training):
         self.discriminator.train().requires_grad_(True)
         with self.autocast():
             y = self.net(x)
-            real, fake = self.judge(target)[0], self.judge(y.detach())[0]
+            real, fake = self.judge(target), self.judge(y.detach())
         loss_d = self.descend(relativistic_loss(real, fake), self.discriminator, self.optimizer_d)
         self.discriminator.requires_grad_(False)
         with self.autocast():
-            fake, fake_seen = self.judge(y)
+            fake = self.judge(y)
             with torch.no_grad():
-                real, real_seen = self.judge(target)
-            if self.vgg19 is not None:
-                fake_seen = self.vgg19(y)
-                with torch.no_grad():
-                    real_seen = self.vgg19(target)
+                real = self.judge(target)
+            missed = self.missed(y, target)
         loss = recipe.pixel * pixel_loss(recipe.loss, y, target)
-        loss = loss + recipe.perceptual * feature_loss(fake_seen, real_seen)
+        loss = loss + recipe.perceptual * missed
         loss = loss + recipe.adversarial * relativistic_loss(fake, real)
         return self.descend(loss, self.net, self.optimizer) + 0 * loss_d
+
+    def missed(self, y: Tensor, target: Tensor) -> Tensor:
+        if self.vgg19 is None:
+            return detail_loss(y, target)
+        with torch.no_grad():
+            real = self.vgg19(target)
+        return feature_loss(self.vgg19(y), real)
 
     def state(self) -> dict[str, Any]:
         own = {"discriminator": self.discriminator.state_dict(), "optimizer_d": self.optimizer_d.state_dict()}

@@ -18,6 +18,7 @@ import torch
 import fastsr
 from fastsr import evaluation
 from fastsr.graph import CompiledModel
+from fastsr.models import open_model
 from training.data import data_root
 from training.loop import Training
 from training.recipe import MEDICAL, Recipe
@@ -85,7 +86,15 @@ def make_card(training: Training, db: float) -> dict[str, Any]:
         card["normalization"] = {"kind": "percentile", "low": recipe.window[0], "high": recipe.window[1]}
     if MEDICAL in recipe.data:
         card["claims"] = CLAIMS[MEDICAL]
+    if recipe.teaching:
+        card["taught_by"] = taught_by(recipe)
     return card
+
+
+def taught_by(recipe: Recipe) -> list[str]:
+    """Name the weights whose results are in the targets."""
+    teachers = [open_model(recipe.teacher, scale) for scale in recipe.scales]
+    return [f"{t.name} x{s}, sha256 {t.sha256[:12]}" for t, s in zip(teachers, recipe.scales, strict=True)]
 
 
 def trained_on(recipe: Recipe) -> dict[str, Any]:
@@ -123,6 +132,7 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     for key in ("name", "data", "scales", "colours", "model"):
         del values[key]
     values["window"] = list(recipe.window)
+    values["teacher"] = Path(recipe.teacher).name  # a card tells no machine's paths
     return values
 
 

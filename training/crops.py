@@ -66,9 +66,16 @@ class Crops:
         self._shares = weights / weights.sum()
         self._counts = np.array([len(s.hr) for s in sets])
         self._first = np.cumsum(self._counts) - self._counts
-        self._hr = Bank([x for s in sets for x in s.hr], self.device)
+        hr = Bank([x for s in sets for x in s.hr], self.device)
+        self._hr = {k: self._targets(sets, k) or hr for k in self.scales}
         self._lr = {k: Bank([x for s in sets for x in s.lr[k]], self.device) for k in self.scales}
         self.rng = np.random.default_rng(seed)
+
+    def _targets(self, sets: list[Pairs], scale: int) -> Bank | None:
+        """Return what a teacher made for this scale, if there is one."""
+        if any(s.taught is None for s in sets):
+            return None
+        return Bank([x for s in sets if s.taught for x in s.taught[scale]], self.device)
 
     def again(self, seed: int) -> Crops:
         """Return a stream over the same images that begins anew."""
@@ -78,7 +85,7 @@ class Crops:
         return other
 
     def next(self) -> tuple[Tensor, Tensor, int]:
-        """Return LR (N, C, h, h), h = ceil(crop/s) + 2 * margin, HR (N, C, crop, crop), and s; float32, 1 = white."""
+        """Return LR (N, C, h, h), h = ceil(crop/s) + 2 * margin, target (N, C, crop, crop), and s; 1 = white."""
         rng, N, m = self.rng, self.batch, self.margin
         s = int(rng.choice(self.scales))
         lr, inside = self._lr[s], math.ceil(self.crop / s)
@@ -88,7 +95,7 @@ class Crops:
         y, x = rng.integers(lr.heights[which] - size + 1), rng.integers(lr.widths[which] - size + 1)
         turn = rng.integers(8, size=N)
         a = lr.cut(which, y, x, size, turn)
-        b = self._hr.cut(which, (y + m) * s, (x + m) * s, inside * s, turn)[:, :, : self.crop, : self.crop]
+        b = self._hr[s].cut(which, (y + m) * s, (x + m) * s, inside * s, turn)[:, :, : self.crop, : self.crop]
         if self.jitter:
             ends = rng.uniform(-self.jitter, self.jitter, (2, N, 1, 1, 1)).astype(np.float32)
             low, width = torch.from_numpy(np.stack([ends[0], 1 + ends[1] - ends[0]])).to(self.device)

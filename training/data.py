@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import fastsr
 from fastsr.errors import ImageFileError, OptionError, ShapeError
 from fastsr.evaluation import image_files, opaque, percentile_window
 from fastsr.graph.grey import LUMA
@@ -76,11 +77,15 @@ def read_scan(path: Path, percentiles: tuple[float, float]) -> Pixels:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The images of one set: HR (H, W, C), and for each scale LR (H // s, W // s, C)."""
+    """The images of one set: HR (H, W, C), and for each scale LR (H // s, W // s, C).
+
+    taught: for each scale what a network shall make of LR, where that is not HR; H // s * s by W // s * s pixels.
+    """
 
     hr: list[Pixels]
     lr: dict[int, list[Pixels]]
     weight: float = 1.0
+    taught: dict[int, list[Pixels]] | None = None
 
 
 def make_pairs(images: list[Pixels], scales: tuple[int, ...], weight: float = 1.0) -> Pairs:
@@ -99,8 +104,29 @@ def load_sets(recipe: Recipe, say: Callable[[str], None] = print, most: int | No
     sets = []
     for name, weight in recipe.data.items():
         images = read_set(name, recipe, say, most)
-        sets.append(make_pairs(images, recipe.scales, weight))
+        pairs = make_pairs(images, recipe.scales, weight)
+        sets.append(teach(pairs, recipe.teacher, recipe.teaching) if recipe.teaching else pairs)
     return sets
+
+
+def teach(pairs: Pairs, teacher: str, teaching: float) -> Pairs:
+    """Return `pairs` with targets that are `teaching` parts what the model `teacher` makes of LR, the rest HR.
+
+    A small network learns faster from them: what no network can know of HR is the noise of its gradients, and there is
+    less of it. teacher: as for `fastsr.load`. Source: Hinton et al. 2015, arXiv 1503.02531; images instead of classes.
+    """
+    taught: dict[int, list[Pixels]] = {}
+    for s, images in pairs.lr.items():
+        upscaler = fastsr.load(teacher, scale=s)
+        taught[s] = [mixed(hr, upscaler.upscale(lr), teaching) for hr, lr in zip(pairs.hr, images, strict=True)]
+    return replace(pairs, taught=taught)
+
+
+def mixed(hr: Pixels, sr: Pixels, teaching: float) -> Pixels:
+    """Return (1 - teaching) hr + teaching sr in hr's type, cut to sr's size."""
+    H, W, _ = sr.shape
+    target: Pixels = (1 - np.float32(teaching)) * hr[:H, :W] + np.float32(teaching) * sr
+    return np.rint(target).astype(np.uint8) if hr.dtype == np.uint8 else target.astype(hr.dtype)
 
 
 def read_set(name: str, recipe: Recipe, say: Callable[[str], None], most: int | None) -> list[Pixels]:

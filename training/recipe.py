@@ -42,6 +42,7 @@ class Recipe:
     colours: 3, or 1 for a network of grey images. model: what the exported model is called; by default as the net.
     window: the percentiles of a scan's values that mean 0 and 1; jitter: how far, as a share of the window's width,
     either end moves at random for each crop.
+    teacher: a model, as for `fastsr.load`, whose results make up `teaching` parts of the targets, the rest is HR.
     adversarial: weight of the adversarial loss; 0 trains without a discriminator. pixel, perceptual: weights of the
     pixel loss and of the feature loss beside it.
     """
@@ -68,6 +69,8 @@ class Recipe:
     model: str = ""
     window: tuple[float, float] = (0.5, 99.5)
     jitter: float = 0.0
+    teacher: str = "fmen"
+    teaching: float = 0.0
     adversarial: float = 0.0
     pixel: float = 1.0
     perceptual: float = 0.0
@@ -119,6 +122,7 @@ class Recipe:
             len(self.window) == 2 and 0 <= self.window[0] < self.window[1] <= 100,
             f"window is {self.window}; two percentiles, low < high, from 0 to 100 are needed",
         )
+        need(0 <= self.teaching <= 1, f"teaching is {self.teaching}; a share from 0 to 1 is needed")
         need(0 <= self.jitter < 0.5, f"jitter is {self.jitter}; 0 or more and less than 0.5 is needed")
         need(
             not self.adversarial or self.net == "srgan_generator",

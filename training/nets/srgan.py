@@ -106,16 +106,12 @@ class _Discriminator(nn.Module):
         self.act = nn.LeakyReLU(0.2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.judge(x)[0]
-
-    def judge(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the logits and what each layer sees, from fine to coarse."""
-        seen = [self.act(self.head(x))]
+        y = self.act(self.head(x))
         for layer in self.body:
-            seen.append(self.act(layer(seen[-1])))
-        y = F.adaptive_avg_pool2d(seen[-1], 1)
+            y = self.act(layer(y))
+        y = F.adaptive_avg_pool2d(y, 1)
         logits: Tensor = self.fc2(self.act(self.fc1(y)))
-        return logits.flatten(1), seen
+        return logits.flatten(1)
 
 
 class SRGANDiscriminatorInference(_Discriminator):
