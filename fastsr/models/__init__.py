@@ -44,6 +44,7 @@ MODELS: list[ModelSpec] = [
     ),
     ModelSpec("vdsr", "VDSR (Kim et al. 2016): one network for all scales", dict.fromkeys((2, 3, 4), "vdsr.fsr")),
     ModelSpec("srresnet", "SRGAN's generator (Ledig et al. 2017), pixel loss", {4: "srresnet_x4.fsr"}),
+    ModelSpec("srgan", "the same against a discriminator: sharper, its details are made up", {4: "srgan_x4.fsr"}),
     ModelSpec("bicubic", "bicubic interpolation (Keys 1981, a = -0.5), no weights", mode="bicubic"),
     ModelSpec("bilinear", "bilinear interpolation, no weights", mode="bilinear"),
     ModelSpec("nearest", "each pixel repeated, no weights", mode="nearest"),
