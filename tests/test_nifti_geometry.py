@@ -61,7 +61,7 @@ def test_field_of_view_is_kept(tmp_path, seed, scale, kind):
 
 PLACE, SIGMA = np.array([7.3, 6.6, 7.1]), 1.6  # of a blob, in voxels
 NETWORKS = [("vdsr", 2), ("vdsr", 3), ("vdsr", 4), ("fmen", 2), ("fmen", 3), ("fmen", 4), ("fmen-medical", 2),
-            ("fmen-medical", 4), ("srresnet", 4)]  # fmt: skip
+            ("fmen-medical", 4), ("srresnet", 4), ("srgan", 4)]  # fmt: skip
 
 
 def saved_blob(path, turned=lambda x: x):
@@ -83,7 +83,7 @@ def off_place(image, data, before):
 @pytest.mark.parametrize(
     ("model", "scale"),
     [("nearest", 2), ("bilinear", 4), ("bicubic", 2), ("bicubic", 3)]
-    + [network for network in NETWORKS if network not in (("fmen", 3), ("srresnet", 4), ("vdsr", 4))],
+    + [network for network in NETWORKS if network not in (("fmen", 3), ("srresnet", 4), ("srgan", 4), ("vdsr", 4))],
 )
 def test_nothing_moves(tmp_path, plane, model, scale):
     """The centroid of a blob stays within 0.01 voxel of where it was."""
