@@ -10,7 +10,6 @@ repeats the trials.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -139,6 +138,8 @@ def _key(
     names: Sequence[str], model: CompiledModel, scale: int, channels: int, threads: int | None, precision: str
 ) -> str:
     """Return all that the figures depend on, for people to read."""
+    import importlib.metadata
+
     gpu = driver().gpu()
     versions = [f"fastsr {__version__}"]
     for package in _PACKAGES:

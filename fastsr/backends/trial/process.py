@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,6 +53,8 @@ def measured_apart(backend: Backend, task: Task, limit: float = LIMIT) -> Figure
     A process that takes longer than `limit` seconds, is ended by a signal or ends badly is a back end that failed, even
     if it gave figures before: the user's process would have ended so too. Raises NotStartedError.
     """
+    import tempfile  # what no trial needs is not imported
+
     try:
         with tempfile.TemporaryDirectory(prefix="fastsr-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
@@ -87,6 +87,8 @@ def _ask(folder: Path, backend: Backend, task: Task) -> None:
 
 def _run(folder: Path, limit: float) -> int | None:
     """Return the process's exit code; None: it took too long, and was killed."""
+    import subprocess
+
     with (
         (folder / _REQUEST).open("rb") as request,
         (folder / _OUTPUT).open("wb") as output,
