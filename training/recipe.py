@@ -44,7 +44,7 @@ class Recipe:
     either end moves at random for each crop.
     teacher: a model, as for `fastsr.load`, whose results make up `teaching` parts of the targets, the rest is HR.
     adversarial: weight of the adversarial loss; 0 trains without a discriminator. pixel, perceptual: weights of the
-    pixel loss and of the feature loss beside it.
+    pixel loss and of the loss of what a viewer would miss beside it; see training.adversarial.
     """
 
     name: str

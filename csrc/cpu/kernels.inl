@@ -52,7 +52,7 @@ inline Vec coarse_sigmoid_vec(Vec x) {
   p = fma(p, r, broadcast(-1.0f));
   p = fma(p, r, broadcast(1.0f));
   const Vec d = sub(broadcast(-1.0f), scale_by_power(p, biased));
-  Vec y = reciprocal_guess(d);  // of -d, to 5 %; Newton's steps square the error
+  Vec y = negative_reciprocal_guess(d);  // to 5 %; Newton's steps square the error
   y = fma(y, fma(d, y, broadcast(1.0f)), y);
   return fma(y, fma(d, y, broadcast(1.0f)), y);
 }

@@ -27,7 +27,6 @@ inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline Vec add_by_fma(Vec a, Vec b) { return add(a, b); }
-inline Vec sub_by_fma(Vec a, Vec b) { return sub(a, b); }
 inline Vec mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vec div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
@@ -39,7 +38,7 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(biased.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.v), n))};
 }
-inline Vec reciprocal_guess(Vec x) {
+inline Vec negative_reciprocal_guess(Vec x) {
   return {_mm256_castsi256_ps(
       _mm256_sub_epi32(_mm256_set1_epi32(static_cast<int>(0xFEF311C7u)), _mm256_castps_si256(x.v)))};
 }

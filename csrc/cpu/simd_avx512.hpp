@@ -32,13 +32,9 @@ inline Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
-// The same sums where multiplications are done, for code that leaves those idle. In assembly, so that they stay there.
+// The same sum where multiplications are done, for code that leaves those idle. In assembly, so that it stays there.
 inline Vec add_by_fma(Vec a, Vec b) {
   __asm__("vfmadd213ps %2, %1, %0" : "+v"(a.v) : "v"(_mm512_set1_ps(1.0f)), "v"(b.v));
-  return a;
-}
-inline Vec sub_by_fma(Vec a, Vec b) {
-  __asm__("vfnmadd231ps %2, %1, %0" : "+v"(a.v) : "v"(_mm512_set1_ps(1.0f)), "v"(b.v));
   return a;
 }
 inline Vec mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -52,7 +48,7 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(biased.v), 23);
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x.v), n))};
 }
-inline Vec reciprocal_guess(Vec x) {
+inline Vec negative_reciprocal_guess(Vec x) {
   return {_mm512_castsi512_ps(
       _mm512_sub_epi32(_mm512_set1_epi32(static_cast<int>(0xFEF311C7u)), _mm512_castps_si512(x.v)))};
 }

@@ -28,7 +28,6 @@ inline Vec fma(Vec a, Vec b, Vec c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {a.v + b.v}; }
 inline Vec sub(Vec a, Vec b) { return {a.v - b.v}; }
 inline Vec add_by_fma(Vec a, Vec b) { return add(a, b); }
-inline Vec sub_by_fma(Vec a, Vec b) { return sub(a, b); }
 inline Vec mul(Vec a, Vec b) { return {a.v * b.v}; }
 inline Vec div(Vec a, Vec b) { return {a.v / b.v}; }
 inline Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }  // b where either is NaN, as x86 does
@@ -45,7 +44,7 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   return x;
 }
 // -1 / x to 5 %, x < 0: taking the bits from a constant negates the exponent, and nearly inverts the fraction.
-inline Vec reciprocal_guess(Vec x) {
+inline Vec negative_reciprocal_guess(Vec x) {
   std::uint32_t bits;
   std::memcpy(&bits, &x.v, 4);
   bits = 0xFEF311C7u - bits;
