@@ -114,7 +114,8 @@ struct StoreRow {
 struct Kernels {
   const char* name;
   int max_block;       // output channels of the largest ConvBlock
-  int max_tile_block;  // and of the largest WinogradBlock
+  int max_tile_block;  // and of the largest WinogradBlock of a 3x3 layer
+  int max_part_block;  // and of a 9x9 one
   bool bf16_tiles;     // weights of conv_bf16 are for AMX
   void (*conv)(const ConvRow&);
   void (*conv_bf16)(const Bf16Row&);

@@ -6,7 +6,9 @@ constexpr int kRegisters = 16;  // accumulators, inputs and one weight
 constexpr int kMaxBlock = 4;    // output channels at once
 constexpr int kMaxVectors = 6;
 constexpr int kMaxTileBlock = 6;
+constexpr int kMaxPartBlock = 6;
 constexpr int kTileVectors = 2;
+constexpr bool kInterleave = false;
 }  // namespace
 
 #define FASTSR_LEVEL kAvx2

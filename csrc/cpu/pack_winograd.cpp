@@ -46,32 +46,20 @@ bool lay_out(PackedWinograd& out, int max_block, const Terms& terms) {
   AlignedFloats memory;  // [term][input][k] of one block
   if (!memory.allocate(kTileTerms * pitch)) return false;
   Number* const some = reinterpret_cast<Number*>(memory.data());
-  Number* const to = reinterpret_cast<Number*>(out.weights.data());
-  std::size_t begin = 0;
-  for (const WinogradBlock& cells : cut_evenly(0, cells_of(out.channels), kPassChannels / 2)) {  // no pass parts a cell
-    WinogradPass pass;
-    pass.k0 = 2 * cells.k0;
-    pass.count = std::min(2 * cells.count, out.channels - pass.k0);
-    pass.weights = begin;
-    pass.blocks = cut_evenly(pass.k0, pass.count, max_block);
-    for (const WinogradBlock& block : pass.blocks) {
-      const std::size_t size = inputs * static_cast<std::size_t>(block.count);
-      Number* next = some;
-      for (int input = 0; input < out.inputs; ++input) {
-        for (int k = block.k0; k < block.k0 + block.count; ++k, ++next) {
-          Number u[kTileTerms];
-          terms(k, input, u);
-          for (std::size_t term = 0; term < kTileTerms; ++term) next[term * pitch] = u[term];
-        }
-      }
-      for (std::size_t term = 0; term < kTileTerms; ++term) {
-        const std::size_t at =
-            (term * static_cast<std::size_t>(pass.count) + static_cast<std::size_t>(block.k0 - pass.k0)) * inputs;
-        std::copy_n(some + term * pitch, size, to + begin + at);
+  Number* to = reinterpret_cast<Number*>(out.weights.data());
+  for (const WinogradBlock& cells : cut_evenly(0, cells_of(out.channels), max_block / 2)) {  // no block parts a cell
+    const int k0 = 2 * cells.k0;
+    out.blocks.push_back({k0, std::min(2 * cells.count, out.channels - k0)});
+    const std::size_t size = inputs * static_cast<std::size_t>(2 * cells.count);
+    Number* next = some;
+    for (int input = 0; input < out.inputs; ++input) {
+      for (int k = k0; k < k0 + 2 * cells.count; ++k, ++next) {
+        Number u[kTileTerms] = {};
+        if (k < out.channels) terms(k, input, u);
+        for (std::size_t term = 0; term < kTileTerms; ++term) next[term * pitch] = u[term];
       }
     }
-    begin += kTileTerms * inputs * static_cast<std::size_t>(pass.count);
-    out.passes.push_back(std::move(pass));
+    for (std::size_t term = 0; term < kTileTerms; ++term, to += size) std::copy_n(some + term * pitch, size, to);
   }
   return true;
 }
@@ -80,16 +68,17 @@ bool allocate(PackedWinograd& out, int inputs, int channels, const float* bias) 
   out.inputs = inputs;
   out.channels = channels;
   const auto k_count = static_cast<std::size_t>(channels);
-  if (!out.weights.allocate(kTileTerms * static_cast<std::size_t>(inputs) * k_count) || !out.bias.allocate(k_count)) {
+  if (!out.weights.allocate(kTileTerms * static_cast<std::size_t>(inputs) * ((k_count + 1) / 2 * 2)) ||
+      !out.bias.allocate(k_count)) {
     return false;
   }
   for (std::size_t k = 0; k < k_count; ++k) out.bias.data()[k] = bias ? bias[k] : 0.0f;
   return true;
 }
 
-// From one channel's panel to the next an odd number of cache lines, so that the terms do not share the cache's sets.
-std::ptrdiff_t panel_of(int channels, int groups) {
-  return (std::ptrdiff_t{channels} * groups * kTilesInGroup / kFloatsPerLine | 1) * kFloatsPerLine;
+// From one term's panel to the next an odd number of cache lines, so that the terms do not share the cache's sets.
+std::ptrdiff_t panel_of(int channels) {
+  return (std::ptrdiff_t{channels} * kTilesInGroup / kFloatsPerLine | 1) * kFloatsPerLine;
 }
 
 }  // namespace
@@ -104,18 +93,14 @@ std::vector<WinogradBlock> cut_evenly(int k0, int count, int most) {
   return parts;
 }
 
-WinogradScratch winograd_scratch(int inputs, int channels, int groups) {
-  const int passes = (channels + kPassChannels - 1) / kPassChannels;
+WinogradScratch winograd_scratch(int inputs, int channels) {
   WinogradScratch s;
-  s.input_panel = panel_of(inputs, groups);
-  s.sum_panel = panel_of(std::min(channels, 2 * ((cells_of(channels) + passes - 1) / passes)), groups);
-  if (passes == 1) {
-    // Each term's sums take the place of inputs that have been read: they end where its own inputs begin.
-    s.inputs = std::max(kTileTerms * s.sum_panel - (kTileTerms - 1) * s.input_panel, s.sum_panel);
-  } else {
-    s.inputs = kTileTerms * s.sum_panel;
-  }
-  s.size = static_cast<std::size_t>(std::max(s.inputs + kTileTerms * s.input_panel, kTileTerms * s.sum_panel));
+  s.input_panel = panel_of(inputs);
+  s.sum_panel = panel_of(std::min(2 * cells_of(channels), kMaxBlockChannels));
+  s.input_size = kTileTerms * s.input_panel;
+  s.sum_size = kTileTerms * s.sum_panel;
+  s.inputs = 2 * s.sum_size;
+  s.size = static_cast<std::size_t>(s.inputs + 2 * s.input_size);
   return s;
 }
 

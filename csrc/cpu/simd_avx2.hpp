@@ -26,7 +26,6 @@ inline Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
-inline Vec add_by_fma(Vec a, Vec b) { return add(a, b); }
 inline Vec mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vec div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
@@ -37,10 +36,6 @@ inline Vec where_positive(Vec x, Vec a, Vec b) {
 inline Vec scale_by_power(Vec x, Vec biased) {
   const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(biased.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.v), n))};
-}
-inline Vec negative_reciprocal_guess(Vec x) {
-  return {_mm256_castsi256_ps(
-      _mm256_sub_epi32(_mm256_set1_epi32(static_cast<int>(0xFEF311C7u)), _mm256_castps_si256(x.v)))};
 }
 
 inline Vec shift_up(Vec x, float edge) {
@@ -115,6 +110,7 @@ inline Cells dot_vnni(Cells a, Cells b, Cells sum) {
   __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum.v) : "x"(a.v), "x"(b.v));
   return sum;
 }
+inline Cells dot_vnni_all(const Cell* a, Cells b, Cells sum) { return dot_vnni({_mm256_set1_epi32(*a)}, b, sum); }
 inline Vec as_floats(Cells x) { return {_mm256_castsi256_ps(x.v)}; }
 inline Cells as_cells(Vec x) { return {_mm256_castps_si256(x.v)}; }
 inline Vec bf16_even(Cells x) { return {_mm256_castsi256_ps(_mm256_slli_epi32(x.v, 16))}; }

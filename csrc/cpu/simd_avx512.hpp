@@ -32,11 +32,6 @@ inline Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
-// The same sum where multiplications are done, for code that leaves those idle. In assembly, so that it stays there.
-inline Vec add_by_fma(Vec a, Vec b) {
-  __asm__("vfmadd213ps %2, %1, %0" : "+v"(a.v) : "v"(_mm512_set1_ps(1.0f)), "v"(b.v));
-  return a;
-}
 inline Vec mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vec div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
@@ -47,10 +42,6 @@ inline Vec where_positive(Vec x, Vec a, Vec b) {
 inline Vec scale_by_power(Vec x, Vec biased) {
   const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(biased.v), 23);
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x.v), n))};
-}
-inline Vec negative_reciprocal_guess(Vec x) {
-  return {_mm512_castsi512_ps(
-      _mm512_sub_epi32(_mm512_set1_epi32(static_cast<int>(0xFEF311C7u)), _mm512_castps_si512(x.v)))};
 }
 
 inline Vec shift_up(Vec x, float edge) {
@@ -121,6 +112,11 @@ inline Cells dot(Cells a, Cells b, Cells sum) { return {_mm512_add_epi32(sum.v, 
 // The same by AVX-512 VNNI. In assembly, so that this file needs no option for it, and GCC 12 makes no copies of `sum`.
 inline Cells dot_vnni(Cells a, Cells b, Cells sum) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
+  return sum;
+}
+// The same with one cell of memory for all of `a`.
+inline Cells dot_vnni_all(const Cell* a, Cells b, Cells sum) {
+  __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum.v) : "v"(b.v), "m"(*a));
   return sum;
 }
 inline Vec as_floats(Cells x) { return {_mm512_castsi512_ps(x.v)}; }

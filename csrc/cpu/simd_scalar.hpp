@@ -27,7 +27,6 @@ inline Vec broadcast(float x) { return {x}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
 inline Vec add(Vec a, Vec b) { return {a.v + b.v}; }
 inline Vec sub(Vec a, Vec b) { return {a.v - b.v}; }
-inline Vec add_by_fma(Vec a, Vec b) { return add(a, b); }
 inline Vec mul(Vec a, Vec b) { return {a.v * b.v}; }
 inline Vec div(Vec a, Vec b) { return {a.v / b.v}; }
 inline Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }  // b where either is NaN, as x86 does
@@ -41,14 +40,6 @@ inline Vec scale_by_power(Vec x, Vec biased) {
   std::memcpy(&n, &biased.v, 4);
   a += n << 23;
   std::memcpy(&x.v, &a, 4);
-  return x;
-}
-// -1 / x to 5 %, x < 0: taking the bits from a constant negates the exponent, and nearly inverts the fraction.
-inline Vec negative_reciprocal_guess(Vec x) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &x.v, 4);
-  bits = 0xFEF311C7u - bits;
-  std::memcpy(&x.v, &bits, 4);
   return x;
 }
 

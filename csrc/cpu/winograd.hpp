@@ -38,10 +38,9 @@ constexpr std::ptrdiff_t block_words(std::ptrdiff_t channels) {
   return ((kBlockColumns + 2) * channels + 15) / 16 * 16;
 }
 
-constexpr int kMaxGroups = 3;      // computed at once
-constexpr int kMaxOperands = 4;    // rows that the steps of one layer add or multiply
-constexpr int kLeastProduct = 32;  // of input and output channels, from which on the algorithm pays
-constexpr int kPassChannels = 64;  // output channels whose sums are kept at once
+constexpr int kMaxBlockChannels = 10;  // output channels that any level computes at once
+constexpr int kMaxOperands = 4;        // rows that the steps of one layer add or multiply
+constexpr int kLeastProduct = 32;      // of input and output channels, from which on the algorithm pays
 
 struct WinogradBlock {
   int k0 = 0;
@@ -51,31 +50,26 @@ struct WinogradBlock {
 // Cut `count` channels from k0 on into blocks of at most `most`, as few and as even as possible.
 std::vector<WinogradBlock> cut_evenly(int k0, int count, int most);
 
-// A pass computes up to kPassChannels output channels. Its weights: [term][block][c][count].
-struct WinogradPass {
-  int k0 = 0;
-  int count = 0;
-  std::size_t weights = 0;
-  std::vector<WinogradBlock> blocks;
-};
-
+// Weights: [block][term][c][channel of the block], with a channel of zeros behind an odd last one.
 struct PackedWinograd {
   int inputs = 0;  // input channels; in integers, their cells
   int channels = 0;
-  std::vector<WinogradPass> passes;
+  std::vector<WinogradBlock> blocks;
   AlignedFloats weights;  // in integers, cells
   AlignedFloats scale;    // in integers: what one unit of a channel's sums is worth
   AlignedFloats bias;
 };
 
-// Where a layer's panels lie in its scratch memory, for `groups` groups; in floats, or cells.
+// Where a layer's panels lie in its scratch memory, in floats, or cells: two of sums, then two of inputs, each
+// [term][channel][tile].
 struct WinogradScratch {
   std::ptrdiff_t input_panel = 0;  // from one term's inputs to the next
   std::ptrdiff_t sum_panel = 0;    // likewise of the sums
-  std::ptrdiff_t inputs = 0;       // where the first panel of inputs lies; the sums begin at 0
+  std::ptrdiff_t input_size = 0, sum_size = 0;
+  std::ptrdiff_t inputs = 0;  // where they begin
   std::size_t size = 0;
 };
-WinogradScratch winograd_scratch(int inputs, int channels, int groups);
+WinogradScratch winograd_scratch(int inputs, int channels);
 
 // One group. Plain rows are given at the group's column 0, channel 0, tiled ones at the block.
 struct TileGroup {
@@ -91,7 +85,7 @@ struct TileGroup {
   int image_end = kBlockColumns;  // columns from here on are outside of the image
 };
 
-// y = steps(bias + convolution of x) for up to kMaxGroups groups.
+// y = steps(bias + convolution of x) for one group after the other.
 struct WinogradPiece {
   const PackedWinograd* conv = nullptr;
   Layout x_layout = Layout::plain;
@@ -102,8 +96,9 @@ struct WinogradPiece {
   std::ptrdiff_t other_pitch[kMaxOperands] = {};
   const BoundStep* steps = nullptr;
   int step_count = 0;
-  TileGroup groups[kMaxGroups];
-  int group_count = 0;
+  // The next group, if there is one. It is asked for while the one before is computed.
+  bool (*next)(void* context, TileGroup& group) = nullptr;
+  void* context = nullptr;
   float* scratch = nullptr;
 };
 

@@ -1,5 +1,10 @@
 // Winograd's algorithm, once for all ISA levels: included by kernels.inl. The sums run over the input channels in their
 // order, from zero; the transforms are the same operations in the same order at each level.
+//
+// Products keep the multipliers busy and little else; transforms are additions, loads and stores. So where registers
+// suffice for both (kInterleave) they are computed at the same time: while a block of output channels is multiplied,
+// the outputs of the block before and some inputs of the next group are transformed, a few instructions after a few
+// products.
 
 namespace fastsr {
 namespace {
@@ -10,47 +15,90 @@ alignas(64) constexpr float kZeros[kBlockColumns] = {};
 
 // ---- transforms ----
 
-// B^T d
-inline void transform_input(const Vec* d, Vec* v) {
-  const Vec four = broadcast(4.0f), five = broadcast(-5.0f), two = broadcast(2.0f);
-  const Vec a = fma(broadcast(-4.0f), d[2], d[4]), b = fma(broadcast(-4.0f), d[1], d[3]);
-  const Vec c = sub(d[4], d[2]), e = sub(d[3], d[1]);
-  v[0] = fma(four, d[0], fma(five, d[2], d[4]));
-  v[1] = add(a, b);
-  v[2] = sub(a, b);
-  v[3] = fma(two, e, c);
-  v[4] = fma(broadcast(-2.0f), e, c);
-  v[5] = fma(four, d[1], fma(five, d[3], d[5]));
-}
+// What the products have in registers must stay there while transforms go on, so no function may be called between.
+#define FASTSR_INLINE __attribute__((always_inline)) inline
 
-// A^T m. Most of it are additions, of which multipliers do a share.
-inline void transform_output(const Vec* m, Vec* y) {
-  const Vec a = add_by_fma(m[1], m[2]), b = sub(m[1], m[2]), c = add_by_fma(m[3], m[4]), d = sub(m[3], m[4]);
-  y[0] = add(add(m[0], a), c);
-  y[1] = fma(broadcast(2.0f), d, b);
-  y[2] = fma(broadcast(4.0f), c, a);
-  y[3] = add(fma(broadcast(8.0f), d, b), m[5]);
+// What a transform does between its parts: nothing, or some products (multiply_with).
+struct DoNothing {
+  FASTSR_INLINE void operator()() const {}
+};
+
+// What the transforms multiply by powers of two they add up instead: that is as exact, and leaves the multipliers to
+// the products.
+FASTSR_INLINE Vec twice(Vec x) { return add(x, x); }
+FASTSR_INLINE Vec quadruple(Vec x) { return twice(twice(x)); }
+
+// Terms 1 and 2 of B^T d, or 3 and 4, or 0 and 5: those that share what they add up.
+template <int pair>
+FASTSR_INLINE void input_pair(const Vec* d, Vec& x, Vec& y) {
+  if constexpr (pair == 0) {
+    const Vec a = sub(d[4], quadruple(d[2])), b = sub(d[3], quadruple(d[1]));
+    x = add(a, b);
+    y = sub(a, b);
+  } else if constexpr (pair == 1) {
+    const Vec c = sub(d[4], d[2]), half = sub(d[3], d[1]), e = add(half, half);
+    x = add(c, e);
+    y = sub(c, e);
+  } else {
+    x = add(quadruple(sub(d[0], d[2])), sub(d[4], d[2]));
+    y = add(quadruple(sub(d[1], d[3])), sub(d[5], d[3]));
+  }
 }
 
 // The same in integers, in 16 bits: intermediate results may wrap around, no term does (quantizer.hpp).
-inline void transform_input(const Cells* d, Cells* v) {
-  const Cells a = sub16(d[4], quadruple16(d[2])), b = sub16(d[3], quadruple16(d[1]));
-  const Cells c = sub16(d[4], d[2]), half = sub16(d[3], d[1]), e = add16(half, half);
-  v[0] = add16(quadruple16(sub16(d[0], d[2])), c);
-  v[1] = add16(a, b);
-  v[2] = sub16(a, b);
-  v[3] = add16(c, e);
-  v[4] = sub16(c, e);
-  v[5] = sub16(sub16(d[5], d[3]), add16(e, e));
+template <int pair>
+FASTSR_INLINE void input_pair(const Cells* d, Cells& x, Cells& y) {
+  if constexpr (pair == 0) {
+    const Cells a = sub16(d[4], quadruple16(d[2])), b = sub16(d[3], quadruple16(d[1]));
+    x = add16(a, b);
+    y = sub16(a, b);
+  } else if constexpr (pair == 1) {
+    const Cells c = sub16(d[4], d[2]), half = sub16(d[3], d[1]), e = add16(half, half);
+    x = add16(c, e);
+    y = sub16(c, e);
+  } else {
+    x = add16(quadruple16(sub16(d[0], d[2])), sub16(d[4], d[2]));
+    y = sub16(sub16(d[5], d[3]), quadruple16(sub16(d[3], d[1])));
+  }
 }
 
-// A^T m, where m is what the terms' scales of pack_winograd.cpp made of it.
-inline void transform_output_int(const Vec* m, Vec* y) {
-  const Vec a = add_by_fma(m[1], m[2]), b = sub(m[1], m[2]), c = add_by_fma(m[3], m[4]), d = sub(m[3], m[4]);
-  y[0] = fma(broadcast(0.5f), c, add(m[0], a));
-  y[1] = add_by_fma(b, d);
-  y[2] = fma(broadcast(2.0f), c, a);
-  y[3] = fma(broadcast(4.0f), add(d, m[5]), b);
+constexpr int kPairs = 3;
+constexpr int kPairTerms[kPairs][2] = {{1, 2}, {3, 4}, {0, 5}};
+
+// B^T d
+template <class V>
+FASTSR_INLINE void transform_input(const V* d, V* v) {
+  input_pair<0>(d, v[1], v[2]);
+  input_pair<1>(d, v[3], v[4]);
+  input_pair<2>(d, v[0], v[5]);
+}
+
+// Rows 0 and 2 of A^T m, or 1 and 3. Doubling is exact, so it may be added.
+template <int half>
+FASTSR_INLINE void output_half(const Vec* m, Vec& x, Vec& y) {
+  if constexpr (half == 0) {
+    const Vec a = add(m[1], m[2]), c = add(m[3], m[4]);
+    x = add(add(m[0], a), c);
+    y = add(quadruple(c), a);
+  } else {
+    const Vec b = sub(m[1], m[2]), d = sub(m[3], m[4]), e = twice(d);
+    x = add(e, b);
+    y = add(add(quadruple(e), b), m[5]);
+  }
+}
+
+// The same where m is what the terms' scales of pack_winograd.cpp made of it.
+template <int half>
+FASTSR_INLINE void output_half_int(const Vec* m, Vec& x, Vec& y) {
+  if constexpr (half == 0) {
+    const Vec a = add(m[1], m[2]), c = add(m[3], m[4]);
+    x = fma(broadcast(0.5f), c, add(m[0], a));
+    y = add(twice(c), a);
+  } else {
+    const Vec b = sub(m[1], m[2]), d = sub(m[3], m[4]);
+    x = add(b, d);
+    y = add(quadruple(add(d, m[5])), b);
+  }
 }
 
 // ---- floats and integers ----
@@ -59,14 +107,19 @@ inline void transform_output_int(const Vec* m, Vec* y) {
 struct InFloats {
   using V = Vec;
   using T = float;
+  static constexpr bool kInterleaves = kInterleave;
   static V zero() { return broadcast(0.0f); }
   static V all(T x) { return broadcast(x); }
   static V multiply_add(V a, V b, V sum) { return fma(a, b, sum); }
+  static V multiply_add_all(const T* a, V b, V sum) { return fma(broadcast(*a), b, sum); }
   static Vec floats(V sum) { return sum; }
-  static void output(const Vec* m, Vec* y) { transform_output(m, y); }
+  template <int half>
+  FASTSR_INLINE static void output(const Vec* m, Vec& x, Vec& y) {
+    output_half<half>(m, x, y);
+  }
   template <class Packed>
   static Vec finish(const Packed& conv, int k, Vec y) {
-    return add_by_fma(y, broadcast(conv.bias.data()[k]));
+    return add(y, broadcast(conv.bias.data()[k]));
   }
   static Vec sigmoid(Vec y) { return sigmoid_vec(y); }
 };
@@ -74,11 +127,16 @@ struct InFloats {
 struct InIntegers {
   using V = Cells;
   using T = Cell;
+  static constexpr bool kInterleaves = false;
   static V zero() { return broadcast_cell(0); }
   static V all(T x) { return broadcast_cell(x); }
   static V multiply_add(V a, V b, V sum) { return dot(a, b, sum); }
+  static V multiply_add_all(const T* a, V b, V sum) { return dot(broadcast_cell(*a), b, sum); }
   static Vec floats(V sum) { return to_floats(sum); }
-  static void output(const Vec* m, Vec* y) { transform_output_int(m, y); }
+  template <int half>
+  FASTSR_INLINE static void output(const Vec* m, Vec& x, Vec& y) {
+    output_half_int<half>(m, x, y);
+  }
   template <class Packed>
   static Vec finish(const Packed& conv, int k, Vec y) {
     return fma(y, broadcast(conv.scale.data()[k]), broadcast(conv.bias.data()[k]));
@@ -88,7 +146,9 @@ struct InIntegers {
 
 #if defined(FASTSR_VNNI)
 struct InIntegersVnni : InIntegers {
+  static constexpr bool kInterleaves = kInterleave;
   static V multiply_add(V a, V b, V sum) { return dot_vnni(a, b, sum); }
+  static V multiply_add_all(const T* a, V b, V sum) { return dot_vnni_all(a, b, sum); }
 };
 #endif
 
@@ -101,70 +161,98 @@ inline Cells quantized(const Quantizer& q, int k, Vec x) {
   return min32(max32(as_cells(fma(x, broadcast(q.inverse.data()[k]), magic)), low), high);
 }
 
+// ---- fetching ----
+
+// Rows may be in another core's cache, or in none: the transforms ask for channels, or cells, some steps ahead. A row's
+// last steps ask for what lies behind it, which does no harm.
+constexpr int kFetchAhead = 2;
+constexpr int kLineWords = 16;
+
+inline void fetch(const void* channel) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kBlockColumns; i += kLineWords) __builtin_prefetch(static_cast<const float*>(channel) + i, 0);
+}
+
+inline void fetch_to_write(const float* channel) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kBlockColumns; i += kLineWords) __builtin_prefetch(channel + i, 1);
+}
+
 // ---- in ----
 
-// One channel of a group, or one cell: rows[i] is its run of 64 in tiles.
+struct Channels {
+  int begin = 0, end = 0;
+};
+
+// One channel of a group, or one cell: its rows, each a run of 64 in tiles, and the pixels beside them.
 template <class A>
-inline void channel_in(const typename A::T* const* rows, const typename A::T* left, const typename A::T* right,
-                       typename A::T* v, std::ptrdiff_t panel) {
+struct ChannelRows {
+  using T = typename A::T;
+  const T* rows[kTileInputs];
+  T left[kTileInputs], right[kTileInputs];
+};
+
+// Two rows of the terms (kPairTerms) of a vector of tiles, from the h-th on: what is between the two transforms stays
+// in registers.
+template <class A, int pair, class Between>
+FASTSR_INLINE void pair_in(const ChannelRows<A>& x, int h, typename A::T* v, std::ptrdiff_t panel,
+                           const Between& between) {
   using V = typename A::V;
-  for (int h = 0; h < kTilesInGroup; h += V::kSize) {
-    V inner[4][kTileInputs];  // [row 1..4 of the transform][column]
-    alignas(64) typename A::T outer[2][kTileInputs][V::kSize];
+  V t[2][kTileInputs];
 #pragma GCC unroll 6
-    for (int j = 0; j < kTileInputs; ++j) {
-      V d[kTileInputs], t[kTileInputs];
+  for (int j = 0; j < kTileInputs; ++j) {
+    V d[kTileInputs];
 #pragma GCC unroll 6
-      for (int i = 0; i < kTileInputs; ++i) {
-        const typename A::T* row = rows[i] + h;
-        if (j == 0) {
-          d[i] = h == 0 ? shift_up(load(row + 3 * kTilesInGroup), left[i]) : load(row + 3 * kTilesInGroup - 1);
-        } else if (j == 5) {
-          d[i] = h + V::kSize == kTilesInGroup ? shift_down(load(row), right[i]) : load(row + 1);
-        } else {
-          d[i] = load(row + (j - 1) * kTilesInGroup);
-        }
+    for (int i = pair < 2 ? 1 : 0; i < (pair < 2 ? 5 : 6); ++i) {
+      const typename A::T* row = x.rows[i] + h;
+      if (j == 0) {
+        d[i] = h == 0 ? shift_up(load(row + 3 * kTilesInGroup), x.left[i]) : load(row + 3 * kTilesInGroup - 1);
+      } else if (j == 5) {
+        d[i] = h + V::kSize == kTilesInGroup ? shift_down(load(row), x.right[i]) : load(row + 1);
+      } else {
+        d[i] = load(row + (j - 1) * kTilesInGroup);
       }
-      transform_input(d, t);
-      store(outer[0][j], t[0]);
-      store(outer[1][j], t[5]);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) inner[i][j] = t[i + 1];
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      V t[kTileInputs];
-      transform_input(inner[i], t);
-#pragma GCC unroll 6
-      for (int j = 0; j < kTileInputs; ++j) store(v + ((i + 1) * kTileInputs + j) * panel + h, t[j]);
-    }
+    input_pair<pair>(d, t[0][j], t[1][j]);
+    if (j % 2 == 1) between();
+  }
 #pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      V d[kTileInputs], t[kTileInputs];
+  for (int i = 0; i < 2; ++i) {
+    V o[kTileInputs];
+    transform_input(t[i], o);
 #pragma GCC unroll 6
-      for (int j = 0; j < kTileInputs; ++j) d[j] = load(outer[i][j]);
-      transform_input(d, t);
-#pragma GCC unroll 6
-      for (int j = 0; j < kTileInputs; ++j) store(v + (i * 5 * kTileInputs + j) * panel + h, t[j]);
-    }
+    for (int j = 0; j < kTileInputs; ++j) store(v + (kPairTerms[pair][i] * kTileInputs + j) * panel + h, o[j]);
+    between();
   }
 }
 
-template <class A>
-void tiled_in(const WinogradPiece& a, const TileGroup& g, typename A::T* v, std::ptrdiff_t panel, int vectors) {
+template <class A, class Between>
+FASTSR_INLINE void channel_in(const ChannelRows<A>& x, typename A::T* v, std::ptrdiff_t panel, const Between& between) {
+  for (int h = 0; h < kTilesInGroup; h += A::V::kSize) {
+    pair_in<A, 0>(x, h, v, panel, between);
+    pair_in<A, 1>(x, h, v, panel, between);
+    pair_in<A, 2>(x, h, v, panel, between);
+  }
+}
+
+// Channels, or cells, of a group in tiles.
+template <class A, class Between>
+FASTSR_INLINE void tiled_in(const TileGroup& g, Channels channels, typename A::T* v, std::ptrdiff_t panel,
+                            const Between& between) {
   using T = typename A::T;
-  const int inputs = a.conv->inputs;
-  const T* rows[kTileInputs];
-  T left[kTileInputs], right[kTileInputs];
-  for (int c = 0; c < inputs; ++c, v += vectors) {
+  for (int c = channels.begin; c < channels.end; ++c) {
+    ChannelRows<A> x;
     for (int i = 0; i < kTileInputs; ++i) {
       const T* before = reinterpret_cast<const T*>(g.x_left[i]);
       const T* behind = reinterpret_cast<const T*>(g.x_right[i]);
-      rows[i] = g.x[i] ? reinterpret_cast<const T*>(g.x[i]) + c * kBlockColumns : reinterpret_cast<const T*>(kZeros);
-      left[i] = before ? before[c] : T{0};
-      right[i] = behind ? behind[c] : T{0};
+      x.rows[i] = g.x[i] ? reinterpret_cast<const T*>(g.x[i]) + c * kBlockColumns : reinterpret_cast<const T*>(kZeros);
+      x.left[i] = before ? before[c] : T{0};
+      x.right[i] = behind ? behind[c] : T{0};
     }
-    channel_in<A>(rows, left, right, v, panel);
+    for (int i = 0; i < kTileInputs; ++i) {
+      if (g.x[i]) fetch(x.rows[i] + kFetchAhead * kBlockColumns);
+    }
+    channel_in(x, v + c * kTilesInGroup, panel, between);
   }
 }
 
@@ -187,28 +275,37 @@ inline float pixel_or_zero(const float* x, int begin, int end, int at) {
   return at >= begin - kRowPad && at < end + kRowPad ? x[at] : 0.0f;
 }
 
-void plain_in(const WinogradPiece& a, const TileGroup& g, float* v, std::ptrdiff_t panel, int vectors) {
+void plain_in(const WinogradPiece& a, const TileGroup& g, float* v, std::ptrdiff_t panel) {
   alignas(64) float tiles[kTileInputs][kBlockColumns];
-  const float* rows[kTileInputs];
-  float left[kTileInputs] = {}, right[kTileInputs] = {};
-  for (int i = 0; i < kTileInputs; ++i) rows[i] = g.x[i] ? tiles[i] : kZeros;
-  for (int c = 0; c < a.conv->inputs; ++c, v += vectors) {
+  ChannelRows<InFloats> row{};
+  for (int i = 0; i < kTileInputs; ++i) row.rows[i] = g.x[i] ? tiles[i] : kZeros;
+  for (int c = 0; c < a.conv->inputs; ++c, v += kTilesInGroup) {
     for (int i = 0; i < kTileInputs; ++i) {
       if (!g.x[i]) continue;
       const float* x = g.x[i] + c * a.x_pitch;
       to_tiles(x, g.x_begin, g.x_end, tiles[i]);
-      left[i] = pixel_or_zero(x, g.x_begin, g.x_end, -1);
-      right[i] = pixel_or_zero(x, g.x_begin, g.x_end, kBlockColumns);
+      row.left[i] = pixel_or_zero(x, g.x_begin, g.x_end, -1);
+      row.right[i] = pixel_or_zero(x, g.x_begin, g.x_end, kBlockColumns);
     }
-    channel_in<InFloats>(rows, left, right, v, panel);
+    channel_in(row, v, panel, DoNothing());
   }
 }
 
 // ---- products ----
 
-// M output channels x N vectors of tiles: sums[m][n] = sum over c of u[c][m] * v[c][n].
+// The products of one block with one group: sums[term][m] = sum over c of u[term][c][m] * v[term][c].
+template <class A>
+struct Product {
+  const typename A::T* v;
+  const typename A::T* u;
+  typename A::T* sums;
+  std::ptrdiff_t input_panel, sum_panel;
+  int inputs;
+};
+
+// M output channels x N vectors of tiles of one term.
 template <class A, int M, int N>
-void multiply_block(const typename A::T* v, const typename A::T* u, typename A::T* sums, int inputs, int vectors) {
+FASTSR_INLINE void multiply_term(const typename A::T* v, const typename A::T* u, typename A::T* sums, int inputs) {
   using V = typename A::V;
   V acc[M][N];
 #pragma GCC unroll 16
@@ -216,7 +313,7 @@ void multiply_block(const typename A::T* v, const typename A::T* u, typename A::
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n) acc[m][n] = A::zero();
   }
-  for (int c = 0; c < inputs; ++c, v += vectors, u += M) {
+  for (int c = 0; c < inputs; ++c, v += kTilesInGroup, u += M) {
     V in[N];
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n) in[n] = load(v + n * V::kSize);
@@ -230,51 +327,63 @@ void multiply_block(const typename A::T* v, const typename A::T* u, typename A::
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) store(sums + m * vectors + n * V::kSize, acc[m][n]);
+    for (int n = 0; n < N; ++n) store(sums + m * kTilesInGroup + n * V::kSize, acc[m][n]);
   }
 }
 
-template <class A>
-using MultiplyFunction = void (*)(const typename A::T*, const typename A::T*, typename A::T*, int, int);
-
-template <class A, int N, int M = kMaxTileBlock>
-MultiplyFunction<A> pick_multiply(int m) {
-  if constexpr (M > 1) {
-    if (m < M) return pick_multiply<A, N, M - 1>(m);
-  }
-  return &multiply_block<A, M, N>;
-}
-
-// All terms of a pass: sums[term][k][tiles] from v[term][c][tiles]. The sums of a term may take the place of inputs
-// that have been read.
-template <class A>
-void multiply(const PackedWinograd& conv, const WinogradPass& pass, const typename A::T* v, typename A::T* sums,
-              const WinogradScratch& at, int vectors) {
-  constexpr int kSize = A::V::kSize;
-  const typename A::T* u = reinterpret_cast<const typename A::T*>(conv.weights.data()) + pass.weights;
-  const int inputs = conv.inputs;
-  const int count = vectors / kSize;
-  for (int term = 0; term < kTileTerms; ++term, v += at.input_panel, sums += at.sum_panel) {
-    typename A::T* to = sums;
-    for (const WinogradBlock& block : pass.blocks) {
-      int n = 0;
-      for (; n + kTileVectors <= count; n += kTileVectors) {
-        pick_multiply<A, kTileVectors>(block.count)(v + n * kSize, u, to + n * kSize, inputs, vectors);
-      }
-      if constexpr (kTileVectors > 2) {
-        if (n + 2 <= count) {
-          pick_multiply<A, 2>(block.count)(v + n * kSize, u, to + n * kSize, inputs, vectors);
-          n += 2;
-        }
-      }
-      for (; n < count; ++n) {
-        pick_multiply<A, 1>(block.count)(v + n * kSize, u, to + n * kSize, inputs, vectors);
-      }
-      u += inputs * block.count;
-      to += block.count * vectors;
+template <class A, int M>
+void multiply(const Product<A>& p) {
+  constexpr int kVectors = kTilesInGroup / A::V::kSize, kAtOnce = kVectors < kTileVectors ? kVectors : kTileVectors;
+  const typename A::T* u = p.u;
+  for (int term = 0; term < kTileTerms; ++term, u += p.inputs * M) {
+    for (int n = 0; n < kTilesInGroup; n += kAtOnce * A::V::kSize) {
+      multiply_term<A, M, kAtOnce>(p.v + term * p.input_panel + n, u, p.sums + term * p.sum_panel + n, p.inputs);
     }
   }
 }
+
+// The same, a few input channels at a time: the sums of the term at hand stay in registers meanwhile. For levels whose
+// vector holds a group.
+template <class A, int M>
+class Products {
+ public:
+  FASTSR_INLINE explicit Products(const Product<A>& p) : p_(p), left_(p.inputs), terms_(kTileTerms) { clear(); }
+
+  FASTSR_INLINE void run(int count) {
+    if (count > left_) count = left_;
+    left_ -= count;
+    for (; count > 0; --count, p_.v += kTilesInGroup, p_.u += M) {
+      const typename A::V in = load(p_.v);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) acc_[m] = A::multiply_add_all(p_.u + m, in, acc_[m]);
+    }
+    if (left_ == 0 && terms_ > 0) next();
+  }
+
+  FASTSR_INLINE void finish() {
+    while (terms_ > 0) run(left_);
+  }
+
+ private:
+  FASTSR_INLINE void clear() {
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) acc_[m] = A::zero();
+  }
+
+  FASTSR_INLINE void next() {
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) store(p_.sums + m * kTilesInGroup, acc_[m]);
+    clear();
+    p_.v += p_.input_panel - p_.inputs * kTilesInGroup;
+    p_.sums += p_.sum_panel;
+    left_ = --terms_ > 0 ? p_.inputs : 0;
+  }
+
+  typename A::V acc_[M];
+  Product<A> p_;
+  int left_;   // channels of the term at hand
+  int terms_;  // that are not complete
+};
 
 // ---- out ----
 
@@ -292,10 +401,18 @@ inline Vec packed_operand(const BoundStep& s, const float* cells, int k) {
   return mul(to_floats(k % 2 == 0 ? even_halves(pair) : odd_halves(pair)), broadcast(s.other_scale[k]));
 }
 
+// Steps that row_steps<A, true> knows.
+inline bool usual_steps(const WinogradPiece& a) {
+  for (int n = 0; n < a.step_count; ++n) {
+    const StepOp op = a.steps[n].op;
+    if (op == StepOp::clip || op == StepOp::affine || op == StepOp::tanh) return false;
+  }
+  return true;
+}
+
 // The layer's steps on row i of a channel, 4 vectors that stay in registers.
-template <class A>
-__attribute__((always_inline)) inline void row_steps(const WinogradPiece& a, const GroupRows& rows, int i, int k,
-                                                     int at, Vec* y) {
+template <class A, bool usual>
+FASTSR_INLINE void row_steps(const WinogradPiece& a, const GroupRows& rows, int i, int k, int at, Vec* y) {
 #define FASTSR_EACH(expression)                         \
   _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) { \
     const Vec v = y[j];                                 \
@@ -313,10 +430,16 @@ __attribute__((always_inline)) inline void row_steps(const WinogradPiece& a, con
         }
         FASTSR_EACH(where_positive(v, v, mul(v, broadcast(s.a))));
       case StepOp::prelu: FASTSR_EACH(where_positive(v, v, mul(v, broadcast(s.tensor0[k]))));
-      case StepOp::clip: FASTSR_EACH(min(max(v, broadcast(s.a)), broadcast(s.b)));
-      case StepOp::affine: FASTSR_EACH(fma(v, broadcast(s.tensor0[k]), broadcast(s.tensor1[k])));
       case StepOp::sigmoid: FASTSR_EACH(A::sigmoid(v));
-      case StepOp::tanh: FASTSR_EACH(tanh_vec(v));
+      case StepOp::clip:
+        if (usual) break;
+        FASTSR_EACH(min(max(v, broadcast(s.a)), broadcast(s.b)));
+      case StepOp::affine:
+        if (usual) break;
+        FASTSR_EACH(fma(v, broadcast(s.tensor0[k]), broadcast(s.tensor1[k])));
+      case StepOp::tanh:
+        if (usual) break;
+        FASTSR_EACH(tanh_vec(v));
       case StepOp::add:
       case StepOp::mul: {
         const float* other = rows.other[operand][i];
@@ -356,27 +479,25 @@ inline void copy_edges(typename A::T* y, int k0, int count, int channels) {
   }
 }
 
-// One channel's 4 rows of outputs, finished and in the order of the output's layout: emit(row, 4 vectors).
-template <class A, bool tiled, class Emit>
-__attribute__((always_inline)) inline void finish_channel(const WinogradPiece& a, const GroupRows& rows,
-                                                          const typename A::T* sums, std::ptrdiff_t panel, int k, int h,
-                                                          const Emit& emit) {
-  alignas(64) float t[kTileRows][kTileInputs][Vec::kSize];
-#pragma GCC unroll 1  // there is no register for all of t, and short code is read faster
-  for (int j = 0; j < kTileInputs; ++j, sums += panel) {
-    Vec m[kTileInputs], y[kTileRows];
+// Rows `half` and half + 2 of one channel's outputs, finished and in the order of the output's layout: emit(row, 4
+// vectors). What is between the two transforms stays in registers.
+template <class A, int half, bool tiled, bool usual, class Emit, class Between>
+FASTSR_INLINE void half_out(const WinogradPiece& a, const GroupRows& rows, const typename A::T* sums,
+                            std::ptrdiff_t panel, int k, int h, const Emit& emit, const Between& between) {
+  Vec t[2][kTileInputs];
 #pragma GCC unroll 6
-    for (int i = 0; i < kTileInputs; ++i) m[i] = A::floats(load(sums + i * kTileInputs * panel));
-    A::output(m, y);
-#pragma GCC unroll 4
-    for (int i = 0; i < kTileRows; ++i) store(t[i][j], y[i]);
+  for (int j = 0; j < kTileInputs; ++j) {
+    Vec m[kTileInputs];
+#pragma GCC unroll 6
+    for (int i = half; i < half + 5; ++i) m[i] = A::floats(load(sums + (i * kTileInputs + j) * panel));
+    A::template output<half>(m, t[0][j], t[1][j]);
+    if (j % 2 == 1) between();
   }
-#pragma GCC unroll 1
-  for (int i = 0; i < kTileRows; ++i) {
-    Vec m[kTileInputs], y[4], o[4];
-#pragma GCC unroll 6
-    for (int j = 0; j < kTileInputs; ++j) m[j] = load(t[i][j]);
-    A::output(m, y);
+#pragma GCC unroll 2
+  for (int r = 0; r < 2; ++r) {
+    Vec y[4], o[4];
+    A::template output<0>(t[r], y[0], y[2]);
+    A::template output<1>(t[r], y[1], y[3]);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) y[j] = A::finish(*a.conv, k, y[j]);
     if (tiled) {
@@ -385,14 +506,24 @@ __attribute__((always_inline)) inline void finish_channel(const WinogradPiece& a
     } else {
       interleave(y, o);
     }
-    row_steps<A>(a, rows, i, k, tiled ? h : h * 4, o);
-    emit(i, o);
+    row_steps<A, usual>(a, rows, half + 2 * r, k, tiled ? h : h * 4, o);
+    emit(half + 2 * r, o);
+    between();
   }
 }
 
-template <class A>
-void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const typename A::T* sums,
-               std::ptrdiff_t panel, int vectors) {
+// All rows of one channel: a vector of tiles, from the h-th on.
+template <class A, bool tiled, bool usual, class Emit, class Between>
+FASTSR_INLINE void channel_out(const WinogradPiece& a, const GroupRows& rows, const typename A::T* sums,
+                               std::ptrdiff_t panel, int k, int h, const Emit& emit, const Between& between) {
+  half_out<A, 0, tiled, usual>(a, rows, sums, panel, k, h, emit, between);
+  half_out<A, 1, tiled, usual>(a, rows, sums, panel, k, h, emit, between);
+}
+
+// Of one group: the channels of one block.
+template <class A, bool usual, class Between>
+FASTSR_INLINE void tiled_out(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
+                             std::ptrdiff_t panel, const Between& between) {
   GroupRows rows;
   rows.step = kTilesInGroup;
   rows.packed = false;
@@ -400,27 +531,24 @@ void tiled_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
     rows.other_pitch[n] = kBlockColumns;
     for (int i = 0; i < kTileRows; ++i) rows.other[n][i] = g.other[n][i];
   }
-  for (int k = pass.k0; k < pass.k0 + pass.count; ++k, sums += vectors) {
+  for (int k = channels.begin; k < channels.end; ++k, sums += kTilesInGroup) {
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
-      finish_channel<A, true>(a, rows, sums + h, panel, k, h, [&](int i, const Vec* o) {
+      const auto emit = [&](int i, const Vec* o) __attribute__((always_inline)) {
         if (!g.y[i]) return;
         float* y = g.y[i] + k * kBlockColumns + h;
+        fetch_to_write(y + kFetchAhead * kBlockColumns);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) store(y + j * kTilesInGroup, o[j]);
-      });
+      };
+      channel_out<A, true, usual>(a, rows, sums + h, panel, k, h, emit, between);
     }
-  }
-  for (int i = 0; i < kTileRows; ++i) {
-    if (!g.y[i]) continue;
-    if (g.image_end < kBlockColumns) clear_block<InFloats>(g.y[i] + pass.k0 * kBlockColumns, pass.count, g.image_end);
-    copy_edges<InFloats>(g.y[i], pass.k0, pass.count, a.conv->channels);
   }
 }
 
-// Pair of channels by pair of channels; the odd one of a last pair that has none is zero.
-template <class A>
-void packed_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const typename A::T* sums,
-                std::ptrdiff_t panel, int vectors) {
+// Channel by channel: the even one of a pair waits for the odd one, which is zero where there is none.
+template <class A, bool usual, class Between>
+FASTSR_INLINE void packed_out(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
+                              std::ptrdiff_t panel, const Between& between) {
   const Quantizer& q = *a.y_quantizer;
   GroupRows rows;
   rows.step = kTilesInGroup;
@@ -429,42 +557,35 @@ void packed_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& 
     rows.other_pitch[n] = kBlockColumns;
     for (int i = 0; i < kTileRows; ++i) rows.other[n][i] = g.other[n][i];
   }
-  const int end = pass.k0 + pass.count;
-  alignas(64) Cell evens[kTileRows][4][Vec::kSize];
-  for (int k = pass.k0; k < end; k += 2, sums += 2 * vectors) {
+  alignas(64) Cell evens[kTileRows][kBlockColumns];
+  const auto join = [&](int i, int k, int at, Cells odd) __attribute__((always_inline)) {
+    store(reinterpret_cast<Cell*>(g.y[i]) + k / 2 * kBlockColumns + at, join_even(load(evens[i] + at), odd));
+  };
+  for (int k = channels.begin; k < channels.end; ++k, sums += kTilesInGroup) {
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
-      finish_channel<A, true>(a, rows, sums + h, panel, k, h, [&](int i, const Vec* o) {
+      const auto emit = [&](int i, const Vec* o) __attribute__((always_inline)) {
+        if (k % 2 == 0) {
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) store(evens[i][j], quantized(q, k, o[j]));
-      });
-      const auto join = [&](int i, const Vec* o) {
-        if (!g.y[i]) return;
-        Cell* y = reinterpret_cast<Cell*>(g.y[i]) + k / 2 * kBlockColumns + h;
+          for (int j = 0; j < 4; ++j) store(evens[i] + j * kTilesInGroup + h, quantized(q, k, o[j]));
+        } else if (g.y[i]) {
+          fetch_to_write(g.y[i] + (k / 2 + kFetchAhead) * kBlockColumns);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          store(y + j * kTilesInGroup, join_even(load(evens[i][j]), quantized(q, k + 1, o[j])));
+          for (int j = 0; j < 4; ++j) join(i, k, j * kTilesInGroup + h, quantized(q, k, o[j]));
         }
       };
-      if (k + 1 < end) {
-        finish_channel<A, true>(a, rows, sums + vectors + h, panel, k + 1, h, join);
-      } else {
-        const Vec zero = broadcast(0.0f), zeros[4] = {zero, zero, zero, zero};
-        for (int i = 0; i < kTileRows; ++i) join(i, zeros);
-      }
+      channel_out<A, true, usual>(a, rows, sums + h, panel, k, h, emit, between);
     }
   }
-  const int first = pass.k0 / 2, count = cells_of(pass.count);
-  for (int i = 0; i < kTileRows; ++i) {
+  for (int i = 0; channels.end % 2 == 1 && i < kTileRows; ++i) {
     if (!g.y[i]) continue;
-    Cell* y = reinterpret_cast<Cell*>(g.y[i]);
-    if (g.image_end < kBlockColumns) clear_block<InIntegers>(y + first * kBlockColumns, count, g.image_end);
-    copy_edges<InIntegers>(y, first, count, cells_of(a.conv->channels));
+    const Cells zero = quantized(q, channels.end, broadcast(0.0f));
+    for (int x = 0; x < kBlockColumns; x += Vec::kSize) join(i, channels.end, x, zero);
   }
 }
 
 template <class A>
-void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& pass, const typename A::T* sums,
-               std::ptrdiff_t panel, int vectors) {
+void plain_out(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
+               std::ptrdiff_t panel) {
   alignas(64) float whole[kTileRows][kBlockColumns];
   alignas(64) float others[kMaxOperands][kTileRows][kBlockColumns];
   const bool partial = g.y_begin > 0 || g.y_end < kBlockColumns;
@@ -475,7 +596,7 @@ void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
     rows.other_pitch[n] = partial ? 0 : a.other_pitch[n];
     for (int i = 0; i < kTileRows; ++i) rows.other[n][i] = !g.other[n][i] || !partial ? g.other[n][i] : others[n][i];
   }
-  for (int k = pass.k0; k < pass.k0 + pass.count; ++k, sums += vectors) {
+  for (int k = channels.begin; k < channels.end; ++k, sums += kTilesInGroup) {
     for (int n = 0; partial && n < kMaxOperands; ++n) {
       for (int i = 0; i < kTileRows; ++i) {
         if (!g.other[n][i]) continue;
@@ -484,12 +605,13 @@ void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
       }
     }
     for (int h = 0; h < kTilesInGroup; h += Vec::kSize) {
-      finish_channel<A, false>(a, rows, sums + h, panel, k, h, [&](int i, const Vec* o) {
+      const auto emit = [&](int i, const Vec* o) __attribute__((always_inline)) {
         if (!g.y[i]) return;
         float* y = (partial ? whole[i] : g.y[i] + k * a.y_pitch) + h * 4;
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) store(y + j * Vec::kSize, o[j]);
-      });
+      };
+      channel_out<A, false, false>(a, rows, sums + h, panel, k, h, emit, DoNothing());
     }
     for (int i = 0; partial && i < kTileRows; ++i) {
       if (!g.y[i]) continue;
@@ -497,40 +619,170 @@ void plain_out(const WinogradPiece& a, const TileGroup& g, const WinogradPass& p
     }
   }
   for (int i = 0; g.last && i < kTileRows; ++i) {
-    if (g.y[i]) clear_pad(g.y[i] + pass.k0 * a.y_pitch, a.y_pitch, pass.count, g.y_end);
+    if (g.y[i]) clear_pad(g.y[i] + channels.begin * a.y_pitch, a.y_pitch, channels.end - channels.begin, g.y_end);
   }
 }
 
-template <class A, class In, class Out>
-void winograd_piece(const WinogradPiece& a, const In& in, const Out& out) {
+template <class A, Layout to, bool usual, class Between>
+FASTSR_INLINE void blocks_out(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
+                              std::ptrdiff_t panel, const Between& between) {
+  if constexpr (to == Layout::packed) {
+    packed_out<A, usual>(a, g, channels, sums, panel, between);
+  } else {
+    tiled_out<A, usual>(a, g, channels, sums, panel, between);
+  }
+}
+
+// What comes last in a block's rows.
+template <Layout to>
+void close_block(const WinogradPiece& a, const TileGroup& g, Channels channels) {
+  using B = std::conditional_t<to == Layout::packed, InIntegers, InFloats>;
+  const bool packed = to == Layout::packed;
+  const int first = packed ? channels.begin / 2 : channels.begin;
+  const int count = packed ? cells_of(channels.end - channels.begin) : channels.end - channels.begin;
+  const int all = packed ? cells_of(a.conv->channels) : a.conv->channels;
+  for (int i = 0; i < kTileRows; ++i) {
+    if (!g.y[i]) continue;
+    typename B::T* y = reinterpret_cast<typename B::T*>(g.y[i]);
+    if (g.image_end < kBlockColumns) clear_block<B>(y + first * kBlockColumns, count, g.image_end);
+    copy_edges<B>(y, first, count, all);
+  }
+}
+
+// ---- a piece ----
+
+// Transforms that are done while a block is multiplied: the outputs of the block before, and some of the inputs of the
+// group behind.
+template <class A>
+struct Meanwhile {
+  const TileGroup* out = nullptr;
+  Channels out_channels;
+  const typename A::T* sums = nullptr;
+  const TileGroup* in = nullptr;
+  Channels in_channels;
+  typename A::T* v = nullptr;
+};
+
+constexpr int kPartsOfChannelOut = 10, kPartsOfChannelIn = 15;  // calls of `between`
+
+template <class A, Layout to, int M>
+void multiply_with(const WinogradPiece& a, const Product<A>& p, const Meanwhile<A>& m) {
+  Products<A, M> products(p);
+  const int parts = kPartsOfChannelOut * (m.out_channels.end - m.out_channels.begin) +
+                    kPartsOfChannelIn * (m.in_channels.end - m.in_channels.begin);
+  const int whole = parts > 0 ? (kTileTerms * p.inputs + parts / 2) / parts : 0;
+  const int each = whole > 0 ? whole : 1;
+  const auto between = [&]() __attribute__((always_inline)) { products.run(each); };
+  if (m.out) blocks_out<A, to, true>(a, *m.out, m.out_channels, m.sums, p.sum_panel, between);
+  if (m.in) tiled_in<A>(*m.in, m.in_channels, m.v, p.input_panel, between);
+  products.finish();
+}
+
+template <class A, Layout to>
+using MultiplyWith = void (*)(const WinogradPiece&, const Product<A>&, const Meanwhile<A>&);
+
+template <class A, Layout to, int M = kMaxTileBlock>
+MultiplyWith<A, to> pick_multiply_with(int m) {
+  if constexpr (M > 2) {
+    if (m < M) return pick_multiply_with<A, to, M - 2>(m);
+  }
+  return &multiply_with<A, to, M>;
+}
+
+template <class A, int M = kMaxTileBlock>
+void (*pick_multiply(int m))(const Product<A>&) {
+  if constexpr (M > 2) {
+    if (m < M) return pick_multiply<A, M - 2>(m);
+  }
+  return &multiply<A, M>;
+}
+
+template <class A, Layout to>
+void out_block(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
+               std::ptrdiff_t panel) {
+  if constexpr (to == Layout::plain) {
+    plain_out<A>(a, g, channels, sums, panel);
+  } else {
+    blocks_out<A, to, false>(a, g, channels, sums, panel, DoNothing());
+    close_block<to>(a, g, channels);
+  }
+}
+
+template <class A>
+void group_in(const WinogradPiece& a, const TileGroup& g, typename A::T* v, std::ptrdiff_t panel) {
+  if constexpr (std::is_same_v<A, InFloats>) {
+    if (a.x_layout == Layout::plain) return plain_in(a, g, v, panel);
+  }
+  tiled_in<A>(g, {0, a.conv->inputs}, v, panel, DoNothing());
+}
+
+// One group after the other, and in it one block of output channels after the other.
+template <class A, Layout to>
+void winograd_piece(const WinogradPiece& a) {
+  using T = typename A::T;
+  constexpr Layout kBlocks = to == Layout::plain ? Layout::tiled : to;
   const PackedWinograd& conv = *a.conv;
-  const int vectors = a.group_count * kTilesInGroup;  // of a channel in a panel
-  const WinogradScratch at = winograd_scratch(conv.inputs, conv.channels, a.group_count);
-  typename A::T* sums = reinterpret_cast<typename A::T*>(a.scratch);
-  typename A::T* v = sums + at.inputs;
-  for (int n = 0; n < a.group_count; ++n) in(a, a.groups[n], v + n * kTilesInGroup, at.input_panel, vectors);
-  for (const WinogradPass& pass : conv.passes) {
-    multiply<A>(conv, pass, v, sums, at, vectors);
-    for (int n = 0; n < a.group_count; ++n) {
-      out(a, a.groups[n], pass, sums + n * kTilesInGroup, at.sum_panel, vectors);
+  const WinogradScratch at = winograd_scratch(conv.inputs, conv.channels);
+  T* const scratch = reinterpret_cast<T*>(a.scratch);
+  const int count = static_cast<int>(conv.blocks.size());
+  const bool out_later = A::kInterleaves && to != Layout::plain && usual_steps(a);
+  const bool in_early = A::kInterleaves && a.x_layout != Layout::plain;
+  TileGroup groups[3];  // the one before, whose last outputs are yet to come; the one at hand; the one behind
+  Meanwhile<A> m;
+  if (!a.next(a.context, groups[0])) return;
+  group_in<A>(a, groups[0], scratch + at.inputs, at.input_panel);
+  bool more = true;
+  for (int n = 0, block = 0; more; ++n) {
+    const TileGroup& g = groups[n % 3];
+    TileGroup& behind = groups[(n + 1) % 3];
+    more = a.next(a.context, behind);
+    T* const v = scratch + at.inputs + n % 2 * at.input_size;
+    T* const next = scratch + at.inputs + (n + 1) % 2 * at.input_size;
+    const T* u = reinterpret_cast<const T*>(conv.weights.data());
+    for (int b = 0; b < count; ++b, ++block) {
+      const WinogradBlock& k = conv.blocks[static_cast<std::size_t>(b)];
+      const Channels channels{k.k0, k.k0 + k.count};
+      const int width = 2 * cells_of(k.count);
+      T* const sums = scratch + block % 2 * at.sum_size;
+      const Product<A> p{v, u, sums, at.input_panel, at.sum_panel, conv.inputs};
+      u += std::ptrdiff_t{kTileTerms} * conv.inputs * width;
+      if constexpr (A::kInterleaves) {
+        m.in = in_early && more ? &behind : nullptr;
+        m.in_channels = m.in ? Channels{conv.inputs * b / count, conv.inputs * (b + 1) / count} : Channels{};
+        m.v = next;
+        pick_multiply_with<A, kBlocks>(width)(a, p, m);
+        if (m.out) close_block<kBlocks>(a, *m.out, m.out_channels);
+      } else {
+        pick_multiply<A>(width)(p);
+      }
+      if (out_later) {
+        m.out = &g;
+        m.out_channels = channels;
+        m.sums = sums;
+      } else {
+        out_block<A, to>(a, g, channels, sums, at.sum_panel);
+      }
     }
+    if (more && !in_early) group_in<A>(a, behind, next, at.input_panel);
+  }
+  if (m.out) out_block<A, kBlocks>(a, *m.out, m.out_channels, m.sums, at.sum_panel);
+}
+
+template <class A>
+void winograd_to(const WinogradPiece& a) {
+  switch (a.y_layout) {
+    case Layout::tiled: return winograd_piece<A, Layout::tiled>(a);
+    case Layout::packed: return winograd_piece<A, Layout::packed>(a);
+    default: return winograd_piece<A, Layout::plain>(a);
   }
 }
 
-void winograd(const WinogradPiece& a) {
-  winograd_piece<InFloats>(a, a.x_layout == Layout::tiled ? tiled_in<InFloats> : plain_in,
-                           a.y_layout == Layout::tiled    ? tiled_out<InFloats>
-                           : a.y_layout == Layout::packed ? packed_out<InFloats>
-                                                          : plain_out<InFloats>);
-}
+void winograd(const WinogradPiece& a) { winograd_to<InFloats>(a); }
 
 // The input is packed.
 template <class A>
 void winograd_int(const WinogradPiece& a) {
-  winograd_piece<A>(a, tiled_in<A>,
-                    a.y_layout == Layout::packed  ? packed_out<A>
-                    : a.y_layout == Layout::tiled ? tiled_out<A>
-                                                  : plain_out<A>);
+  winograd_to<A>(a);
 }
 
 void relayout(const RelayoutRow& a) {

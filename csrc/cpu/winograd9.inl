@@ -118,7 +118,7 @@ void multiply_parts(const typename A::T* v, const typename A::T* u, float* const
 template <class A>
 using MultiplyPartsFunction = void (*)(const typename A::T*, const typename A::T*, float* const*, int, int, int);
 
-template <class A, int N, int M = kMaxTileBlock>
+template <class A, int N, int M = kMaxPartBlock>
 MultiplyPartsFunction<A> pick_multiply_parts(int m) {
   if constexpr (M > 1) {
     if (m < M) return pick_multiply_parts<A, N, M - 1>(m);
@@ -137,7 +137,7 @@ void multiply_all_parts(const Winograd9Row& a, const typename A::T* v, std::ptrd
   const typename A::T* w = reinterpret_cast<const typename A::T*>(conv.weights.data());
   for (int term = 0; term < kPartTerms; ++term, v += panel) {
     for (const WinogradBlock& block : conv.blocks) {
-      float* rows[kMaxTileBlock];
+      float* rows[kMaxPartBlock];
       for (int m = 0; m < block.count; ++m) {
         const int s = (block.k0 + m) / conv.channels, k = (block.k0 + m) % conv.channels;
         rows[m] = part_sums(a, sums, a.u + kParts - s, term, k, lanes);

@@ -85,16 +85,16 @@ bool Network::pack() {
     if (node.op != NodeOp::conv) continue;
     const float* weight = file_->tensor(node.weight);
     const float* bias = node.bias >= 0 ? file_->tensor(node.bias) : nullptr;
-    const int max_block = kernels_->max_tile_block;
+    const int max_block = kernels_->max_tile_block, max_part_block = kernels_->max_part_block;
     bool packed = false;
     switch (node.algorithm) {
       case Algorithm::direct: packed = pack_conv(node, weight, bias, *kernels_, convs_[i]); break;
       case Algorithm::direct_bf16:
         packed = pack_bf16(node, weight, bias, kernels_->max_block, kernels_->bf16_tiles, bf16s_[i]);
         break;
-      case Algorithm::winograd9: packed = pack_winograd9(node, weight, bias, max_block, winograd9s_[i]); break;
+      case Algorithm::winograd9: packed = pack_winograd9(node, weight, bias, max_part_block, winograd9s_[i]); break;
       case Algorithm::winograd9_int:
-        packed = pack_winograd9_int(node, weight, bias, quantizer(node.inputs[0]), max_block, winograd9s_[i]);
+        packed = pack_winograd9_int(node, weight, bias, quantizer(node.inputs[0]), max_part_block, winograd9s_[i]);
         break;
       case Algorithm::winograd: packed = pack_winograd(node, weight, bias, max_block, winograds_[i]); break;
       case Algorithm::winograd_int:

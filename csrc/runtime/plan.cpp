@@ -18,13 +18,15 @@ constexpr int kStrips[] = {48, 24, 16, 8, 4, 2, 1};
 // With rows of more than so many caches a strip of one row of tiles is fastest (FMEN, 2560 columns: by 8 % against two
 // rows, where it is slower by 5 % at 1920), and takes half the memory.
 constexpr std::uint64_t kCaches = 2;
-constexpr int kEnoughRows = 8;             // a strip of more is slower to leave the cache, and needs more memory
-constexpr int kSharedRows = 24;            // where threads share columns of groups, and pass their rows back and forth
-constexpr std::int64_t kFewColumns = 6;    // of groups for a thread: with more, a shared one does not count
-constexpr std::int64_t kWidePanel = 1024;  // panels that nobody's budget asked for are not narrower
-constexpr std::int64_t kNarrowPanel = 16;  // nor any panel than this: the halo around it would be most of the work
-constexpr std::int64_t kFewPanels = 8;     // so many are looked at one by one
-constexpr std::int64_t kFar = 1 << 20;     // far from every border
+constexpr int kEnoughRows = 8;              // a strip of more is slower to leave the cache, and needs more memory
+constexpr int kSharedRows = 24;             // where threads share columns of groups, and pass their rows back and forth
+constexpr int kThreadGroups = 3;            // of tiles, that keep a thread busy
+constexpr std::int64_t kEnoughGroups = 24;  // of a strip: fewer read the layers' weights again too soon
+constexpr std::int64_t kFewColumns = 6;     // of groups for a thread: with more, a shared one does not count
+constexpr std::int64_t kWidePanel = 1024;   // panels that nobody's budget asked for are not narrower
+constexpr std::int64_t kNarrowPanel = 16;   // nor any panel than this: the halo around it would be most of the work
+constexpr std::int64_t kFewPanels = 8;      // so many are looked at one by one
+constexpr std::int64_t kFar = 1 << 20;      // far from every border
 constexpr std::size_t kLineFloats = kCacheLine / sizeof(float);
 constexpr std::int64_t kFloatsPerLine = static_cast<std::int64_t>(kCacheLine / sizeof(float));
 
@@ -135,7 +137,7 @@ void lay_out(const Pipeline& p, Plan& plan, const RowCounts& counts, std::int64_
     if (node.op != NodeOp::conv) continue;
     const int inputs = p.graph->value_words(node.inputs[0]);
     std::size_t size = 0;
-    if (node.in_tiles()) size = winograd_scratch(inputs, node.channels, kMaxGroups).size;
+    if (node.in_tiles()) size = winograd_scratch(inputs, node.channels).size;
     if (node.algorithm == Algorithm::direct_bf16) size = at(node.channels * kBf16Stripe);
     if (node.in_parts()) size = winograd9_scratch(inputs, node.channels);
     plan.scratch_floats = std::max(plan.scratch_floats, size);
@@ -166,26 +168,26 @@ double cost_of(const Pipeline& p, std::int64_t width, std::int64_t panels, int s
   return edges * (1.0 + 0.3 / strip);
 }
 
-// The least strip that keeps the threads busy, with whole pieces of kMaxGroups groups if possible: a smaller piece
-// takes up to a third longer for each of its groups.
+// The least strip of enough groups that the threads can share evenly, or of kSharedRows, or that keeps the threads
+// busy.
 int enough_rows(std::int64_t width, int threads) {
   const std::int64_t groups_across = (width + kBlockColumns - 1) / kBlockColumns;
   const bool shared = groups_across % threads != 0 && groups_across < kFewColumns * threads;
-  std::int64_t enough = 0;
-  for (std::int64_t strip = shared ? kSharedRows : kEnoughRows; strip <= kStrips[0]; strip += kEnoughRows) {
+  for (int strip = kEnoughRows; !shared && strip < kSharedRows; strip += kEnoughRows) {
     const std::int64_t groups = strip / kTileRows * groups_across;
-    if (groups < kMaxGroups * threads) continue;
-    if (enough == 0) enough = strip;
-    if (strip > kSharedRows) break;
-    if (groups % (kMaxGroups * threads) == 0) return static_cast<int>(strip);
+    if (groups >= kEnoughGroups && groups % threads == 0) return strip;
   }
-  return static_cast<int>(enough > 0 ? enough : kStrips[0]);
+  int strip = kSharedRows;
+  while (strip < kStrips[0] && strip / kTileRows * groups_across < std::int64_t{kThreadGroups} * threads) {
+    strip += kEnoughRows;
+  }
+  return strip;
 }
 
-// The least strip of whole rows of tiles that gives each thread a whole piece.
+// The least strip of whole rows of tiles that keeps the threads busy.
 int least_full_strip(std::int64_t width, int threads) {
   const std::int64_t groups_across = (width + kBlockColumns - 1) / kBlockColumns;
-  const std::int64_t rows = (std::int64_t{kMaxGroups} * threads + groups_across - 1) / groups_across;
+  const std::int64_t rows = (std::int64_t{kThreadGroups} * threads + groups_across - 1) / groups_across;
   return static_cast<int>(std::min<std::int64_t>(rows * kTileRows, kStrips[0]));
 }
 

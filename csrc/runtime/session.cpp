@@ -202,10 +202,7 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
   } else if (graph.nodes[at(stage.node)].in_tiles()) {
     const std::int64_t first = align_down(rows.begin, kTileRows, graph.nodes[at(stage.node)].row_anchor);
     work.tile_rows = (rows.end - first + kTileRows - 1) / kTileRows;
-    work.groups = work.tile_rows * blocks_of(columns_[at(stage.value)]).size() / kBlockColumns;
-    // As few pieces as the groups allow, and the same number for each thread.
-    const std::int64_t threads = pool_.threads(), most = kMaxGroups * threads;
-    work.pieces_per_row = std::min(work.groups, (work.groups + most - 1) / most * threads);
+    work.pieces_per_row = work.tile_rows * blocks_of(columns_[at(stage.value)]).size() / kBlockColumns;
     work.rows = {first, first + 1};
   } else if (graph.nodes[at(stage.node)].in_parts()) {
     work.tile_rows = (rows.size() + kPartRows - 1) / kPartRows;
@@ -231,28 +228,34 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
 
 void Session::share(Work& work) {
   const DefinedFloatMode mode;
+  for (std::int64_t t = 0; t < pool_.threads(); ++t) {
+    counters_[at(t)].next.store(work.pieces * t / pool_.threads(), std::memory_order_relaxed);
+  }
   if (work.pieces == 1) {
-    do_piece(work, 0, 0);
+    take_pieces(&work, 0);
   } else {
-    for (std::int64_t t = 0; t < pool_.threads(); ++t) {
-      counters_[at(t)].next.store(work.pieces * t / pool_.threads(), std::memory_order_relaxed);
-    }
     pool_.run(&Session::take_pieces, &work);
   }
+}
+
+std::int64_t Session::Worker::take() {
+  for (const std::int64_t threads = session.pool_.threads(); turn < threads; ++turn) {
+    const std::int64_t owner = (thread + turn) % threads, end = work.pieces * (owner + 1) / threads;
+    const std::int64_t piece = session.counters_[at(owner)].next.fetch_add(1, std::memory_order_relaxed);
+    if (piece < end) return piece;
+  }
+  return -1;
 }
 
 void Session::take_pieces(void* context, int thread) {
   Work& work = *static_cast<Work*>(context);
   Session& session = *work.session;
-  const std::int64_t threads = session.pool_.threads();
-  for (std::int64_t i = 0; i < threads; ++i) {
-    const std::int64_t owner = (thread + i) % threads, end = work.pieces * (owner + 1) / threads;
-    for (;;) {
-      const std::int64_t piece = session.counters_[at(owner)].next.fetch_add(1, std::memory_order_relaxed);
-      if (piece >= end) break;
-      session.do_piece(work, piece, thread);
-    }
+  Worker worker{session, work, thread};
+  const Stage& stage = session.pipeline_->stages[work.stage];
+  if (stage.kind == Stage::Kind::node && session.network_->graph().nodes[at(stage.node)].in_tiles()) {
+    return session.winograd_groups(worker, stage.node);
   }
+  for (std::int64_t piece = worker.take(); piece >= 0; piece = worker.take()) session.do_piece(work, piece, thread);
 }
 
 void Session::do_piece(Work& work, std::int64_t piece, int thread) {
@@ -267,7 +270,7 @@ void Session::do_piece(Work& work, std::int64_t piece, int thread) {
         case Algorithm::direct: return conv_row(stage.node, y, segment);
         case Algorithm::direct_bf16: return bf16_row(stage.node, y, segment, thread);
         case Algorithm::winograd:
-        case Algorithm::winograd_int: return winograd_piece(work, stage.node, piece, thread);
+        case Algorithm::winograd_int: return;  // winograd_groups()
         case Algorithm::winograd9:
         case Algorithm::winograd9_int: return winograd9_piece(work, stage.node, piece, thread);
       }
@@ -382,7 +385,8 @@ void Session::bf16_row(int index, std::int64_t y, std::int64_t segment, int thre
   network_->kernels().conv_bf16(a);
 }
 
-void Session::winograd_piece(const Work& work, int index, std::int64_t piece, int thread) {
+// Groups are numbered down the columns: a thread's run is the same part of the rows in each stage.
+void Session::winograd_groups(Worker& worker, int index) {
   const Node& node = network_->graph().nodes[at(index)];
   const int value = index + 1;
   WinogradPiece a;
@@ -394,18 +398,24 @@ void Session::winograd_piece(const Work& work, int index, std::int64_t piece, in
   a.y_pitch = pitch(value);
   BoundStep steps[kMaxSteps];
   a.steps = steps;
-  a.step_count = bind_steps(node, work.rows.begin, steps);
+  a.step_count = bind_steps(node, worker.work.rows.begin, steps);
   int operand = 0;
   for (int s = 0; s < a.step_count; ++s) {
     if (steps[s].op == StepOp::add || steps[s].op == StepOp::mul) a.other_pitch[operand++] = steps[s].other_pitch;
   }
-  a.scratch = scratch_.data() + plan_.scratch_floats * at(thread);
-  const std::int64_t first = work.groups * piece / work.pieces, end = work.groups * (piece + 1) / work.pieces;
-  const Range blocks = blocks_of(columns_[at(value)]);
-  for (std::int64_t g = first; g < end; ++g) {
-    const std::int64_t y = work.rows.begin + g % work.tile_rows * kTileRows;
-    set_group(node, value, y, blocks.begin + g / work.tile_rows * kBlockColumns, a.groups[a.group_count++]);
-  }
+  a.scratch = scratch_.data() + plan_.scratch_floats * at(worker.thread);
+  a.context = &worker;
+  a.next = [](void* context, TileGroup& group) {
+    Worker& w = *static_cast<Worker*>(context);
+    const std::int64_t piece = w.take();
+    if (piece < 0) return false;
+    const int done = w.session.pipeline_->stages[w.work.stage].value;
+    const std::int64_t y = w.work.rows.begin + piece % w.work.tile_rows * kTileRows;
+    const std::int64_t x = blocks_of(w.session.columns_[at(done)]).begin + piece / w.work.tile_rows * kBlockColumns;
+    group = TileGroup();
+    w.session.set_group(w.session.network_->graph().nodes[at(done - 1)], done, y, x, group);
+    return true;
+  };
   if (node.algorithm == Algorithm::winograd) {
     network_->kernels().winograd(a);
   } else {

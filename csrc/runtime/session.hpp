@@ -45,9 +45,20 @@ class Session {
     std::int64_t pieces = 0;
     std::int64_t pieces_per_row = 1;
     std::int64_t tile_rows = 0;  // winograd
-    std::int64_t groups = 0;     // winograd: shared out to the pieces, numbered down the columns
+    std::int64_t groups = 0;     // winograd9: shared out to the pieces
     ImageView pixels;            // load: the source's rows; store: the sink's
     std::atomic<bool> failed{false};
+  };
+
+  // A thread at work: it takes the pieces of its own run, then those that the threads behind it have left.
+  struct Worker {
+    Session& session;
+    Work& work;
+    int thread;
+    std::int64_t turn = 0;  // threads whose runs are done
+
+    // The next piece, or -1.
+    std::int64_t take();
   };
 
   struct alignas(kCacheLine) Counter {
@@ -66,7 +77,7 @@ class Session {
   void set_row(int node, std::int64_t y, std::int64_t segment, BoundStep* steps, Row& row) const;
   void conv_row(int node, std::int64_t y, std::int64_t segment);
   void bf16_row(int node, std::int64_t y, std::int64_t segment, int thread);
-  void winograd_piece(const Work& work, int node, std::int64_t piece, int thread);
+  void winograd_groups(Worker& worker, int node);
   void winograd9_piece(const Work& work, int index, std::int64_t piece, int thread);
   void set_group(const Node& node, int value, std::int64_t y, std::int64_t x, TileGroup& group) const;
   void relayout_row(int node, std::int64_t y);

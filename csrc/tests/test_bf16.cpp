@@ -17,6 +17,8 @@ constexpr int kRegisters = 16;
 constexpr int kMaxBlock = 4;
 constexpr int kMaxVectors = 8;
 constexpr int kMaxTileBlock = 4;
+constexpr int kMaxPartBlock = 4;
+constexpr bool kInterleave = false;
 constexpr int kTileVectors = 1;
 }  // namespace
 namespace fastsr {

@@ -85,8 +85,8 @@ std::vector<float> run(const Kernels& kernels, const Layer& layer, Image& image,
   const int k = layer.node.channels, words = integers ? cells_of(image.channels) : image.channels;
   PackedWinograd9 packed;
   const float *weight = layer.weight.data(), *bias = layer.bias.data();
-  CHECK(integers ? pack_winograd9_int(layer.node, weight, bias, layer.quantizer, kernels.max_tile_block, packed)
-                 : pack_winograd9(layer.node, weight, bias, kernels.max_tile_block, packed));
+  CHECK(integers ? pack_winograd9_int(layer.node, weight, bias, layer.quantizer, kernels.max_part_block, packed)
+                 : pack_winograd9(layer.node, weight, bias, kernels.max_part_block, packed));
   std::vector<std::vector<float>> rows(at(image.height), std::vector<float>(at(words * kPitch)));
   for (int y = 0; y < image.height; ++y) {
     for (int c = 0; c < words; ++c) {

@@ -134,22 +134,29 @@ void test_layer(const Kernels& kernels, int channels, int k, int tiles_end, Fill
   const std::ptrdiff_t pitch = kBlockColumns + 2 * kRowPad;
   std::vector<float> y(at(kTileRows * k * pitch));
   AlignedFloats scratch;
-  CHECK(scratch.allocate(winograd_scratch(packed.inputs, k, kMaxGroups).size));
+  CHECK(scratch.allocate(winograd_scratch(packed.inputs, k).size));
   WinogradPiece piece;
   piece.conv = &packed;
   piece.x_layout = Layout::packed;
   piece.y_pitch = pitch;
   piece.scratch = scratch.data();
-  piece.group_count = kMaxGroups;  // three times the same group
-  for (TileGroup& group : piece.groups) {
-    for (int row = 0; row < kTileInputs; ++row) {
-      group.x[row] = reinterpret_cast<const float*>(rows[at(row)].words.data());
-      group.x_left[row] = reinterpret_cast<const float*>(rows[at(row)].left.data());
-      group.x_right[row] = reinterpret_cast<const float*>(rows[at(row)].right.data());
-    }
-    for (int row = 0; row < kTileRows; ++row) group.y[row] = y.data() + row * k * pitch + kRowPad;
-    group.y_end = group.image_end = tiles_end;
+  TileGroup group;
+  for (int row = 0; row < kTileInputs; ++row) {
+    group.x[row] = reinterpret_cast<const float*>(rows[at(row)].words.data());
+    group.x_left[row] = reinterpret_cast<const float*>(rows[at(row)].left.data());
+    group.x_right[row] = reinterpret_cast<const float*>(rows[at(row)].right.data());
   }
+  for (int row = 0; row < kTileRows; ++row) group.y[row] = y.data() + row * k * pitch + kRowPad;
+  group.y_end = group.image_end = tiles_end;
+  std::vector<TileGroup> groups(3, group);  // three times the same
+  piece.context = &groups;
+  piece.next = [](void* context, TileGroup& next) {
+    auto& left = *static_cast<std::vector<TileGroup>*>(context);
+    if (left.empty()) return false;
+    next = left.back();
+    left.pop_back();
+    return true;
+  };
   const auto before = kernels.conv_rows->load();
   kernels.winograd_int(piece);
   CHECK(kernels.conv_rows->load() == before + 1);
@@ -187,32 +194,31 @@ void test_layer(const Kernels& kernels, int channels, int k, int tiles_end, Fill
 void test_sums_stay_in_32_bits(int channels, int k) {
   Layer layer(channels, k, 2.0f);
   PackedWinograd packed;
-  CHECK(pack_winograd_int(layer.node, layer.weight.data(), layer.bias.data(), layer.quantizer, 9, packed));
+  CHECK(pack_winograd_int(layer.node, layer.weight.data(), layer.bias.data(), layer.quantizer, 8, packed));
   const auto* cells = reinterpret_cast<const Cell*>(packed.weights.data());
-  for (const WinogradPass& pass : packed.passes) {
-    const Cell* u = cells + pass.weights;
+  const Cell* u = cells;
+  for (const WinogradBlock& block : packed.blocks) {
+    const int width = 2 * cells_of(block.count);
     for (int term = 0; term < kTileTerms; ++term) {
-      for (const WinogradBlock& block : pass.blocks) {
-        std::vector<double> up(at(block.count)), down(up);
-        for (int input = 0; input < packed.inputs; ++input) {
-          for (int m = 0; m < block.count; ++m, ++u) {
-            for (int half = 0; half < 2; ++half) {
-              const int c = 2 * input + half;
-              const auto w = static_cast<std::int16_t>(static_cast<std::uint32_t>(*u) >> (16 * half));
-              if (c >= channels) {
-                CHECK(w == 0);
-                continue;
-              }
-              const double low = double{layer.quantizer.low.data()[c]}, high = double{layer.quantizer.high.data()[c]};
-              const double largest = kTileTransform.largest_term(term, low, high);
-              const double least = -kTileTransform.largest_term(term, -high, -low);
-              up[at(m)] += std::max(w * largest, w * least);
-              down[at(m)] += std::min(w * largest, w * least);
+      std::vector<double> up(at(width)), down(up);
+      for (int input = 0; input < packed.inputs; ++input) {
+        for (int m = 0; m < width; ++m, ++u) {
+          for (int half = 0; half < 2; ++half) {
+            const int c = 2 * input + half;
+            const auto w = static_cast<std::int16_t>(static_cast<std::uint32_t>(*u) >> (16 * half));
+            if (c >= channels || m >= block.count) {
+              CHECK(w == 0);
+              continue;
             }
+            const double low = double{layer.quantizer.low.data()[c]}, high = double{layer.quantizer.high.data()[c]};
+            const double largest = kTileTransform.largest_term(term, low, high);
+            const double least = -kTileTransform.largest_term(term, -high, -low);
+            up[at(m)] += std::max(w * largest, w * least);
+            down[at(m)] += std::min(w * largest, w * least);
           }
         }
-        for (int m = 0; m < block.count; ++m) CHECK(up[at(m)] <= 2147483647.0 && down[at(m)] >= -2147483648.0);
       }
+      for (int m = 0; m < width; ++m) CHECK(up[at(m)] <= 2147483647.0 && down[at(m)] >= -2147483648.0);
     }
   }
 }
