@@ -374,6 +374,7 @@ void store_row(const StoreRow& a) {
 
 #include "cpu/bf16.inl"
 #include "cpu/shuffle.inl"
+#include "cpu/tile_transforms.inl"
 #include "cpu/winograd.inl"
 #include "cpu/winograd9.inl"
 

@@ -10,7 +10,7 @@ namespace {
 constexpr int kFloatsPerLine = kCacheLine / sizeof(float);
 
 // In integers the terms' weights are made alike in size by these powers of two, so that each is rounded as little as
-// the others; the output's transform divides by them (transform_output_int in winograd.inl).
+// the others; the output's transform divides by them (output_half_int in tile_transforms.inl).
 constexpr double kTermScale[kTileInputs] = {1, 1, 1, 2, 2, 0.25};
 
 // The filter's transform along one axis, for the points 0, 1, -1, 2, -2 and infinity.

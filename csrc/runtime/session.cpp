@@ -92,30 +92,56 @@ bool Session::fits(const Request& r, const PlanLimits& limits) const {
 }
 
 float* Session::row(int value, std::int64_t y, std::int64_t column) const {
-  const std::vector<float*>& ring = rings_[at(value)];
-  return ring[at(y) & (ring.size() - 1)] + kRowPad + (column - columns_[at(value)].begin);
+  const std::vector<Slot>& ring = rings_[at(value)];
+  return ring[at(y) & (ring.size() - 1)].memory + kRowPad + (column - columns_[at(value)].begin);
 }
 
 float* Session::tiles(int value, std::int64_t y, std::int64_t x) const {
-  const std::vector<float*>& ring = rings_[at(value)];
+  const std::vector<Slot>& ring = rings_[at(value)];
   const std::int64_t before = (x - blocks_of(columns_[at(value)]).begin) / kBlockColumns;
-  return ring[at(y) & (ring.size() - 1)] + before * block_words(network_->graph().value_words(value));
+  return ring[at(y) & (ring.size() - 1)].memory + before * block_words(network_->graph().value_words(value));
 }
 
 std::ptrdiff_t Session::pitch(int value) const { return plan_.pitch[at(pipeline_->pool_of[at(value)])]; }
 
-void Session::take_slots(int value, Range rows) {
-  std::vector<float*>& free = free_[at(pipeline_->pool_of[at(value)])];
-  std::vector<float*>& ring = rings_[at(value)];
+Session::Tiles Session::tiles_of(std::size_t s, Range rows) const {
+  const Stage& stage = pipeline_->stages[s];
+  Tiles tiles;
+  if (stage.kind != Stage::Kind::node || !network_->graph().nodes[at(stage.node)].in_tiles()) return tiles;
+  tiles.first = align_down(rows.begin, kTileRows, network_->graph().nodes[at(stage.node)].row_anchor);
+  tiles.rows = (rows.end - tiles.first + kTileRows - 1) / kTileRows;
+  tiles.across = blocks_of(columns_[at(stage.value)]).size() / kBlockColumns;
+  tiles.upwards = strips_[s] % 2 == 1;
+  return tiles;
+}
+
+int Session::Tiles::sharing_of(std::int64_t row, int threads) const {
+  const std::int64_t within = upwards ? rows - 1 - row : row;
+  int sharing = 0;
+  for (std::int64_t t = 1; t < threads; ++t) {
+    const std::int64_t begin = rows * across * t / threads % rows;
+    if (begin > 0 && begin <= within) ++sharing;
+  }
+  return sharing;
+}
+
+void Session::take_slots(std::size_t s, Range rows) {
+  const int value = pipeline_->stages[s].value;
+  std::vector<Slot>& free = free_[at(pipeline_->pool_of[at(value)])];
+  std::vector<Slot>& ring = rings_[at(value)];
+  const Tiles tiles = tiles_of(s, rows);
   for (std::int64_t y = rows.begin; y < rows.end; ++y) {
-    ring[at(y) & (ring.size() - 1)] = free.back();
-    free.pop_back();
+    const int sharing = tiles.rows > 0 ? tiles.sharing_of((y - tiles.first) / kTileRows, pool_.threads()) : 0;
+    auto last = std::find_if(free.rbegin(), free.rend(), [&](const Slot& slot) { return slot.sharing == sharing; });
+    const auto slot = last == free.rend() ? free.end() - 1 : last.base() - 1;
+    ring[at(y) & (ring.size() - 1)] = {slot->memory, sharing};
+    free.erase(slot);
   }
 }
 
 void Session::free_slots(int value, Range rows) {
-  std::vector<float*>& free = free_[at(pipeline_->pool_of[at(value)])];
-  const std::vector<float*>& ring = rings_[at(value)];
+  std::vector<Slot>& free = free_[at(pipeline_->pool_of[at(value)])];
+  const std::vector<Slot>& ring = rings_[at(value)];
   for (std::int64_t y = rows.begin; y < rows.end; ++y) free.push_back(ring[at(y) & (ring.size() - 1)]);
 }
 
@@ -142,8 +168,9 @@ Status Session::start(const Mapping& mapping, std::int64_t panel) {
   float* slot = memory_.data();
   for (std::size_t pool = 0; pool < free_.size(); ++pool) {
     free_[pool].clear();
-    for (int i = 0; i < plan_.slots[pool]; ++i, slot += plan_.slot_floats[pool]) free_[pool].push_back(slot);
+    for (int i = 0; i < plan_.slots[pool]; ++i, slot += plan_.slot_floats[pool]) free_[pool].push_back({slot, 0});
   }
+  strips_.assign(pipeline_->stages.size(), 0);
   schedule_.restart();
   return {};
 }
@@ -177,9 +204,10 @@ Status Session::advance(const Request& request, std::size_t s, Range rows) {
     if (at(rows.size()) > free || alive > rings_[at(stage.value)].size()) {
       return {Code::internal, "internal error: more rows are alive than planned"};
     }
-    take_slots(stage.value, rows);
+    take_slots(s, rows);
   }
   FASTSR_TRY(run_stage(request, s, rows));
+  ++strips_[s];
   schedule_.made(s, rows);
   for (int input : stage.inputs) free_slots(input, schedule_.take_dead(input));
   return {};
@@ -200,10 +228,9 @@ Status Session::run_stage(const Request& request, std::size_t s, Range rows) {
     FASTSR_TRY(request.sink->prepare({rows.begin * f, rows.end * f}, columns, work.pixels));
     work.pieces_per_row = blocks_of(stored_columns_).size() / kBlockColumns;
   } else if (graph.nodes[at(stage.node)].in_tiles()) {
-    const std::int64_t first = align_down(rows.begin, kTileRows, graph.nodes[at(stage.node)].row_anchor);
-    work.tile_rows = (rows.end - first + kTileRows - 1) / kTileRows;
-    work.pieces_per_row = work.tile_rows * blocks_of(columns_[at(stage.value)]).size() / kBlockColumns;
-    work.rows = {first, first + 1};
+    work.tiles = tiles_of(s, rows);
+    work.pieces_per_row = work.tiles.rows * work.tiles.across;
+    work.rows = {work.tiles.first, work.tiles.first + 1};
   } else if (graph.nodes[at(stage.node)].in_parts()) {
     work.tile_rows = (rows.size() + kPartRows - 1) / kPartRows;
     work.groups = (columns_[at(stage.value)].size() + kPartRows - 1) / kPartRows;  // tiles across
@@ -385,7 +412,6 @@ void Session::bf16_row(int index, std::int64_t y, std::int64_t segment, int thre
   network_->kernels().conv_bf16(a);
 }
 
-// Groups are numbered down the columns: a thread's run is the same part of the rows in each stage.
 void Session::winograd_groups(Worker& worker, int index) {
   const Node& node = network_->graph().nodes[at(index)];
   const int value = index + 1;
@@ -410,8 +436,9 @@ void Session::winograd_groups(Worker& worker, int index) {
     const std::int64_t piece = w.take();
     if (piece < 0) return false;
     const int done = w.session.pipeline_->stages[w.work.stage].value;
-    const std::int64_t y = w.work.rows.begin + piece % w.work.tile_rows * kTileRows;
-    const std::int64_t x = blocks_of(w.session.columns_[at(done)]).begin + piece / w.work.tile_rows * kBlockColumns;
+    const Tiles& tiles = w.work.tiles;
+    const std::int64_t y = tiles.first + tiles.row_of(piece) * kTileRows;
+    const std::int64_t x = blocks_of(w.session.columns_[at(done)]).begin + piece / tiles.rows * kBlockColumns;
     group = TileGroup();
     w.session.set_group(w.session.network_->graph().nodes[at(done - 1)], done, y, x, group);
     return true;

@@ -36,6 +36,27 @@ class Session {
   Session(const Network& network, Plan plan, const PlanLimits& limits);
   bool allocate();
 
+  // The groups of tiles that one stage makes of a strip, numbered down the columns: the runs of two threads meet within
+  // a column. Every other strip is numbered from its last row upwards, so that the thread that ends one begins the
+  // next.
+  struct Tiles {
+    std::int64_t first = 0;  // row of the image
+    std::int64_t rows = 0;   // of tiles
+    std::int64_t across = 0;
+    bool upwards = false;
+
+    std::int64_t row_of(std::int64_t group) const { return upwards ? rows - 1 - group % rows : group % rows; }
+    // Rows of tiles with the same number are shared out to the threads in the same way.
+    int sharing_of(std::int64_t row, int threads) const;
+  };
+  Tiles tiles_of(std::size_t stage, Range rows) const;
+
+  // Memory of a row, and how it was shared when it was last used: its cache lines are with those threads.
+  struct Slot {
+    float* memory = nullptr;
+    int sharing = 0;
+  };
+
   // One stage's rows, shared out in pieces. Each thread has a run of neighbouring pieces, the same part of the image in
   // every stage, so that it finds in its cache what it wrote there; when done it helps the others.
   struct Work {
@@ -44,7 +65,8 @@ class Session {
     Range rows;  // that the stage makes
     std::int64_t pieces = 0;
     std::int64_t pieces_per_row = 1;
-    std::int64_t tile_rows = 0;  // winograd
+    Tiles tiles;                 // winograd
+    std::int64_t tile_rows = 0;  // winograd9
     std::int64_t groups = 0;     // winograd9: shared out to the pieces
     ImageView pixels;            // load: the source's rows; store: the sink's
     std::atomic<bool> failed{false};
@@ -93,7 +115,7 @@ class Session {
   std::ptrdiff_t pitch(int value) const;
   // Row y of a tiled value: the block that begins at column x.
   float* tiles(int value, std::int64_t y, std::int64_t x) const;
-  void take_slots(int value, Range rows);
+  void take_slots(std::size_t stage, Range rows);
   void free_slots(int value, Range rows);
 
   const Network* network_;
@@ -105,9 +127,10 @@ class Session {
   std::vector<Counter> counters_;  // of each thread: the next piece of its run
   AlignedFloats memory_;
   AlignedFloats scratch_;
-  std::vector<std::vector<float*>> free_;   // of each pool: slots that hold no row
-  std::vector<std::vector<float*>> rings_;  // of each value: the slot of row y at y mod size
-  std::vector<Range> columns_;              // of each value, in the panel that runs
+  std::vector<std::vector<Slot>> free_;   // of each pool: slots that hold no row
+  std::vector<std::vector<Slot>> rings_;  // of each value: the slot of row y at y mod size
+  std::vector<std::int64_t> strips_;      // of each stage: made in this panel
+  std::vector<Range> columns_;            // of each value, in the panel that runs
   Range stored_columns_;
   std::vector<std::vector<float>> column_weights_;  // of each resize node
   std::vector<std::vector<int>> column_starts_;
