@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,8 +48,11 @@ def load(network: Network, precision: str, folder: Path, size: tuple[int, int], 
     path = str(folder / f"{precision}.mnn")
     module = MNN.nn.load_module_from_file(path, ["input"], ["output"], runtime_manager=runtime)
 
+    held: list[Any] = []  # what read() returns is the variable's memory
+
     def run(x: Array) -> Array:
-        result: Array = module.forward(MNN.expr.const(x, list(x.shape), MNN.expr.NCHW)).read()
+        held[:] = [module.forward(MNN.expr.const(x, list(x.shape), MNN.expr.NCHW))]
+        result: Array = held[0].read()
         return result
 
     return run
