@@ -10,6 +10,8 @@ namespace fastsr {
 namespace {
 
 static_assert(kTilesInGroup % Vec::kSize == 0 && Cells::kSize == Vec::kSize, "a group is whole vectors");
+static_assert(kMaxTileBlock % 2 == 0 && kMaxTileBlock <= kMaxBlockChannels, "a block is whole cells");
+static_assert(!kInterleave || Vec::kSize == kTilesInGroup, "Products computes one vector of tiles");
 
 alignas(64) constexpr float kZeros[kBlockColumns] = {};
 
