@@ -43,7 +43,7 @@ def upscale(
     float64, any strides and byte order; or a PIL image. The 4th channel is alpha. Grey stays grey.
     model: a name from `fastsr.models()`, the path of a `.fsr` file, or a CompiledModel.
     backend: "auto" or a name from `fastsr.backends()`. threads: of the CPU; by default all.
-    precision: "fp32", by default; "int8" computes in integers, nearly twice as fast, some 0.01 dB worse on photos;
+    precision: "fp32", by default; "int8" computes in integers, 1.7 times as fast, some 0.01 dB worse on photos;
     "bf16" is for processors with AMX; GPUs have others (docs/gpu.md).
     max_memory: bound on working memory beside image and result, in bytes or as "64MB"; changes speed, not a pixel.
     value_range: the pixel values (low, high) that mean black and white. By default the whole range of integers,

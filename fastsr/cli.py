@@ -58,7 +58,7 @@ def _engine_options(command: Any) -> Any:
         click.option(
             "--precision",
             metavar="NAME",
-            help="fp32; int8: nearly twice as fast, some 0.01 dB worse on photos; bf16 for AMX; fp16 on a GPU.",
+            help="fp32; int8: 1.7 times as fast, some 0.01 dB worse on photos; bf16 for AMX; fp16 on a GPU.",
         ),
         click.option(
             "--scale", type=click.IntRange(1), metavar="S", help="Times as large; by default 4, or what the model has."
