@@ -26,7 +26,7 @@ FASTSR_INLINE void input_pair(const Vec* d, Vec& x, Vec& y) {
     x = add(a, b);
     y = sub(a, b);
   } else if constexpr (pair == 1) {
-    const Vec c = sub(d[4], d[2]), half = sub(d[3], d[1]), e = add(half, half);
+    const Vec c = sub(d[4], d[2]), e = twice(sub(d[3], d[1]));
     x = add(c, e);
     y = sub(c, e);
   } else {
@@ -121,7 +121,6 @@ struct InIntegers {
   static V zero() { return broadcast_cell(0); }
   static V all(T x) { return broadcast_cell(x); }
   static V multiply_add(V a, V b, V sum) { return dot(a, b, sum); }
-  static V multiply_add_all(const T* a, V b, V sum) { return dot(broadcast_cell(*a), b, sum); }
   static Vec floats(V sum) { return to_floats(sum); }
   template <int half>
   FASTSR_INLINE static void output(const Vec* m, Vec& x, Vec& y) {

@@ -11,7 +11,7 @@ namespace {
 
 static_assert(kTilesInGroup % Vec::kSize == 0 && Cells::kSize == Vec::kSize, "a group is whole vectors");
 static_assert(kMaxTileBlock % 2 == 0 && kMaxTileBlock <= kMaxBlockChannels, "a block is whole cells");
-static_assert(!kInterleave || Vec::kSize == kTilesInGroup, "Products computes one vector of tiles");
+static_assert(!kInterleave || Vec::kSize == kTilesInGroup, "RunningProduct computes one vector of tiles");
 
 alignas(64) constexpr float kZeros[kBlockColumns] = {};
 
@@ -29,7 +29,7 @@ inline Cells quantized(const Quantizer& q, int k, Vec x) {
 // Rows may be in another core's cache, or in none: the transforms ask for channels, or cells, some steps ahead. A row's
 // last steps ask for what lies behind it, which does no harm.
 constexpr int kFetchAhead = 2;
-constexpr int kLineWords = 16;
+constexpr int kLineWords = static_cast<int>(kCacheLine / sizeof(float));
 
 inline void fetch(const void* channel) {
 #pragma GCC unroll 4
@@ -208,9 +208,9 @@ void multiply(const Product<A>& p) {
 // The same, a few input channels at a time: the sums of the term at hand stay in registers meanwhile. For levels whose
 // vector holds a group.
 template <class A, int M>
-class Products {
+class RunningProduct {
  public:
-  FASTSR_INLINE explicit Products(const Product<A>& p) : p_(p), left_(p.inputs), terms_(kTileTerms) { clear(); }
+  FASTSR_INLINE explicit RunningProduct(const Product<A>& p) : p_(p), left_(p.inputs), terms_(kTileTerms) { clear(); }
 
   FASTSR_INLINE void run(int count) {
     if (count > left_) count = left_;
@@ -530,15 +530,15 @@ constexpr int kPartsOfChannelOut = 10, kPartsOfChannelIn = 15;  // calls of `bet
 
 template <class A, Layout to, int M>
 void multiply_with(const WinogradPiece& a, const Product<A>& p, const Meanwhile<A>& m) {
-  Products<A, M> products(p);
+  RunningProduct<A, M> product(p);
   const int parts = kPartsOfChannelOut * (m.out_channels.end - m.out_channels.begin) +
                     kPartsOfChannelIn * (m.in_channels.end - m.in_channels.begin);
   const int whole = parts > 0 ? (kTileTerms * p.inputs + parts / 2) / parts : 0;
   const int each = whole > 0 ? whole : 1;
-  const auto between = [&]() __attribute__((always_inline)) { products.run(each); };
+  const auto between = [&]() __attribute__((always_inline)) { product.run(each); };
   if (m.out) blocks_out<A, to, true>(a, *m.out, m.out_channels, m.sums, p.sum_panel, between);
   if (m.in) tiled_in<A>(*m.in, m.in_channels, m.v, p.input_panel, between);
-  products.finish();
+  product.finish();
 }
 
 template <class A, Layout to>
