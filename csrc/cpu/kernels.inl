@@ -372,8 +372,12 @@ void store_row(const StoreRow& a) {
 }  // namespace
 }  // namespace fastsr
 
+// What products have in registers must stay there while transforms go on, so no function may be called between.
+#define FASTSR_INLINE __attribute__((always_inline)) inline
+
 #include "cpu/bf16.inl"
 #include "cpu/shuffle.inl"
+#include "cpu/tile_products.inl"
 #include "cpu/tile_transforms.inl"
 #include "cpu/winograd.inl"
 #include "cpu/winograd9.inl"

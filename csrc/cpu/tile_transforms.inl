@@ -5,9 +5,6 @@ namespace {
 
 // ---- transforms ----
 
-// What the products have in registers must stay there while transforms go on, so no function may be called between.
-#define FASTSR_INLINE __attribute__((always_inline)) inline
-
 // What a transform does between its parts: nothing, or some products (multiply_with).
 struct DoNothing {
   FASTSR_INLINE void operator()() const {}

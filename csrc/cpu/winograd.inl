@@ -11,7 +11,6 @@ namespace {
 
 static_assert(kTilesInGroup % Vec::kSize == 0 && Cells::kSize == Vec::kSize, "a group is whole vectors");
 static_assert(kMaxTileBlock % 2 == 0 && kMaxTileBlock <= kMaxBlockChannels, "a block is whole cells");
-static_assert(!kInterleave || Vec::kSize == kTilesInGroup, "RunningProduct computes one vector of tiles");
 
 alignas(64) constexpr float kZeros[kBlockColumns] = {};
 
@@ -154,100 +153,6 @@ void plain_in(const WinogradPiece& a, const TileGroup& g, float* v, std::ptrdiff
   }
 }
 
-// ---- products ----
-
-// The products of one block with one group: sums[term][m] = sum over c of u[term][c][m] * v[term][c].
-template <class A>
-struct Product {
-  const typename A::T* v;
-  const typename A::T* u;
-  typename A::T* sums;
-  std::ptrdiff_t input_panel, sum_panel;
-  int inputs;
-};
-
-// M output channels x N vectors of tiles of one term.
-template <class A, int M, int N>
-FASTSR_INLINE void multiply_term(const typename A::T* v, const typename A::T* u, typename A::T* sums, int inputs) {
-  using V = typename A::V;
-  V acc[M][N];
-#pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) acc[m][n] = A::zero();
-  }
-  for (int c = 0; c < inputs; ++c, v += kTilesInGroup, u += M) {
-    V in[N];
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) in[n] = load(v + n * V::kSize);
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-      const V weight = A::all(u[m]);
-#pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) acc[m][n] = A::multiply_add(weight, in[n], acc[m][n]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) store(sums + m * kTilesInGroup + n * V::kSize, acc[m][n]);
-  }
-}
-
-template <class A, int M>
-void multiply(const Product<A>& p) {
-  constexpr int kVectors = kTilesInGroup / A::V::kSize, kAtOnce = kVectors < kTileVectors ? kVectors : kTileVectors;
-  const typename A::T* u = p.u;
-  for (int term = 0; term < kTileTerms; ++term, u += p.inputs * M) {
-    for (int n = 0; n < kTilesInGroup; n += kAtOnce * A::V::kSize) {
-      multiply_term<A, M, kAtOnce>(p.v + term * p.input_panel + n, u, p.sums + term * p.sum_panel + n, p.inputs);
-    }
-  }
-}
-
-// The same, a few input channels at a time: the sums of the term at hand stay in registers meanwhile. For levels whose
-// vector holds a group.
-template <class A, int M>
-class RunningProduct {
- public:
-  FASTSR_INLINE explicit RunningProduct(const Product<A>& p) : p_(p), left_(p.inputs), terms_(kTileTerms) { clear(); }
-
-  FASTSR_INLINE void run(int count) {
-    if (count > left_) count = left_;
-    left_ -= count;
-    for (; count > 0; --count, p_.v += kTilesInGroup, p_.u += M) {
-      const typename A::V in = load(p_.v);
-#pragma GCC unroll 16
-      for (int m = 0; m < M; ++m) acc_[m] = A::multiply_add_all(p_.u + m, in, acc_[m]);
-    }
-    if (left_ == 0 && terms_ > 0) next();
-  }
-
-  FASTSR_INLINE void finish() {
-    while (terms_ > 0) run(left_);
-  }
-
- private:
-  FASTSR_INLINE void clear() {
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) acc_[m] = A::zero();
-  }
-
-  FASTSR_INLINE void next() {
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) store(p_.sums + m * kTilesInGroup, acc_[m]);
-    clear();
-    p_.v += p_.input_panel - p_.inputs * kTilesInGroup;
-    p_.sums += p_.sum_panel;
-    left_ = --terms_ > 0 ? p_.inputs : 0;
-  }
-
-  typename A::V acc_[M];
-  Product<A> p_;
-  int left_;   // channels of the term at hand
-  int terms_;  // that are not complete
-};
-
 // ---- out ----
 
 // What the 4 rows of a group add or multiply: vector (i, j) is other[i] + channel * pitch + j * step + at; packed: the
@@ -257,6 +162,11 @@ struct GroupRows {
   std::ptrdiff_t other_pitch[kMaxOperands];
   int step;
   bool packed;
+
+  // Of the first operand; a layer seldom has more.
+  FASTSR_INLINE void fetch_ahead(int i, int channel) const {
+    if (other[0][i]) fetch(other[0][i] + (channel + kFetchAhead) * other_pitch[0]);
+  }
 };
 
 inline Vec packed_operand(const BoundStep& s, const float* cells, int k) {
@@ -400,6 +310,7 @@ FASTSR_INLINE void tiled_out(const WinogradPiece& a, const TileGroup& g, Channel
         if (!g.y[i]) return;
         float* y = g.y[i] + k * kBlockColumns + h;
         fetch_to_write(y + kFetchAhead * kBlockColumns);
+        rows.fetch_ahead(i, k);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) store(y + j * kTilesInGroup, o[j]);
       };
@@ -432,6 +343,7 @@ FASTSR_INLINE void packed_out(const WinogradPiece& a, const TileGroup& g, Channe
           for (int j = 0; j < 4; ++j) store(evens[i] + j * kTilesInGroup + h, quantized(q, k, o[j]));
         } else if (g.y[i]) {
           fetch_to_write(g.y[i] + (k / 2 + kFetchAhead) * kBlockColumns);
+          rows.fetch_ahead(i, k / 2);
 #pragma GCC unroll 4
           for (int j = 0; j < 4; ++j) join(i, k, j * kTilesInGroup + h, quantized(q, k, o[j]));
         }
@@ -446,9 +358,9 @@ FASTSR_INLINE void packed_out(const WinogradPiece& a, const TileGroup& g, Channe
   }
 }
 
-template <class A>
-void plain_out(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
-               std::ptrdiff_t panel) {
+template <class A, bool usual, class Between>
+FASTSR_INLINE void plain_out(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
+                             std::ptrdiff_t panel, const Between& between) {
   alignas(64) float whole[kTileRows][kBlockColumns];
   alignas(64) float others[kMaxOperands][kTileRows][kBlockColumns];
   const bool partial = g.y_begin > 0 || g.y_end < kBlockColumns;
@@ -471,10 +383,11 @@ void plain_out(const WinogradPiece& a, const TileGroup& g, Channels channels, co
       const auto emit = [&](int i, const Vec* o) __attribute__((always_inline)) {
         if (!g.y[i]) return;
         float* y = (partial ? whole[i] : g.y[i] + k * a.y_pitch) + h * 4;
+        if (h == 0) fetch_to_write(g.y[i] + (k + kFetchAhead) * a.y_pitch);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; ++j) store(y + j * Vec::kSize, o[j]);
       };
-      channel_out<A, false, false>(a, rows, sums + h, panel, k, h, emit, DoNothing());
+      channel_out<A, false, usual>(a, rows, sums + h, panel, k, h, emit, between);
     }
     for (int i = 0; partial && i < kTileRows; ++i) {
       if (!g.y[i]) continue;
@@ -491,6 +404,8 @@ FASTSR_INLINE void blocks_out(const WinogradPiece& a, const TileGroup& g, Channe
                               std::ptrdiff_t panel, const Between& between) {
   if constexpr (to == Layout::packed) {
     packed_out<A, usual>(a, g, channels, sums, panel, between);
+  } else if constexpr (to == Layout::plain) {
+    plain_out<A, usual>(a, g, channels, sums, panel, between);
   } else {
     tiled_out<A, usual>(a, g, channels, sums, panel, between);
   }
@@ -499,6 +414,7 @@ FASTSR_INLINE void blocks_out(const WinogradPiece& a, const TileGroup& g, Channe
 // What comes last in a block's rows.
 template <Layout to>
 void close_block(const WinogradPiece& a, const TileGroup& g, Channels channels) {
+  if (to == Layout::plain) return;
   using B = std::conditional_t<to == Layout::packed, InIntegers, InFloats>;
   const bool packed = to == Layout::packed;
   const int first = packed ? channels.begin / 2 : channels.begin;
@@ -563,12 +479,8 @@ void (*pick_multiply(int m))(const Product<A>&) {
 template <class A, Layout to>
 void out_block(const WinogradPiece& a, const TileGroup& g, Channels channels, const typename A::T* sums,
                std::ptrdiff_t panel) {
-  if constexpr (to == Layout::plain) {
-    plain_out<A>(a, g, channels, sums, panel);
-  } else {
-    blocks_out<A, to, false>(a, g, channels, sums, panel, DoNothing());
-    close_block<to>(a, g, channels);
-  }
+  blocks_out<A, to, false>(a, g, channels, sums, panel, DoNothing());
+  close_block<to>(a, g, channels);
 }
 
 template <class A>
@@ -583,12 +495,11 @@ void group_in(const WinogradPiece& a, const TileGroup& g, typename A::T* v, std:
 template <class A, Layout to>
 void winograd_piece(const WinogradPiece& a) {
   using T = typename A::T;
-  constexpr Layout kBlocks = to == Layout::plain ? Layout::tiled : to;
   const PackedWinograd& conv = *a.conv;
   const WinogradScratch at = winograd_scratch(conv.inputs, conv.channels);
   T* const scratch = reinterpret_cast<T*>(a.scratch);
   const int count = static_cast<int>(conv.blocks.size());
-  const bool out_later = A::kInterleaves && to != Layout::plain && usual_steps(a);
+  const bool out_later = A::kInterleaves && usual_steps(a);
   const bool in_early = A::kInterleaves && a.x_layout != Layout::plain;
   TileGroup groups[3];  // the one before, whose last outputs are yet to come; the one at hand; the one behind
   Meanwhile<A> m;
@@ -613,8 +524,8 @@ void winograd_piece(const WinogradPiece& a) {
         m.in = in_early && more ? &behind : nullptr;
         m.in_channels = m.in ? Channels{conv.inputs * b / count, conv.inputs * (b + 1) / count} : Channels{};
         m.v = next;
-        pick_multiply_with<A, kBlocks>(width)(a, p, m);
-        if (m.out) close_block<kBlocks>(a, *m.out, m.out_channels);
+        pick_multiply_with<A, to>(width)(a, p, m);
+        if (m.out) close_block<to>(a, *m.out, m.out_channels);
       } else {
         pick_multiply<A>(width)(p);
       }
@@ -628,7 +539,7 @@ void winograd_piece(const WinogradPiece& a) {
     }
     if (more && !in_early) group_in<A>(a, behind, next, at.input_panel);
   }
-  if (m.out) out_block<A, kBlocks>(a, *m.out, m.out_channels, m.sums, at.sum_panel);
+  if (m.out) out_block<A, to>(a, *m.out, m.out_channels, m.sums, at.sum_panel);
 }
 
 template <class A>
